@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+#
+# The two sets of flags: what the library asks of everybody who compiles its headers, and what we ask of our own sources.
+
+# Definitions that headers read, hence the same for the library and its users.
+#
+# The check level is settled when the library is configured and travels with the package: a Debug program that links an
+# installed release library must see the same inline functions as the library does. Only a generator of several
+# configurations leaves it to the configuration, which is then the same on both sides. Mutants, sanitizers and coverage
+# instrumentation never leave the build tree.
+function(mmkit_library_flags target)
+  if(NOT MMKIT_CHECK_LEVEL STREQUAL "AUTO")
+    set(level ${MMKIT_CHECK_LEVEL})
+  elseif(mmkit_multi_config)
+    set(level $<IF:$<CONFIG:Debug>,1,0>)
+  elseif(CMAKE_BUILD_TYPE STREQUAL "Debug")
+    set(level 1)
+  else()
+    set(level 0)
+  endif()
+  target_compile_definitions(${target} PUBLIC MMKIT_CHECK_LEVEL=${level})
+
+  if(MMKIT_MUTANT)
+    target_compile_definitions(${target} PUBLIC $<BUILD_INTERFACE:MMKIT_MUTANT_${MMKIT_MUTANT}=1>)
+  endif()
+  set(instrument)
+  if(MMKIT_SANITIZE)
+    list(APPEND instrument -fsanitize=${MMKIT_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  endif()
+  if(MMKIT_COVERAGE)
+    list(APPEND instrument --coverage -fprofile-update=atomic)
+  endif()
+  if(MMKIT_FUZZ)
+    list(APPEND instrument -fsanitize=fuzzer-no-link)
+  endif()
+  if(instrument)
+    target_compile_options(${target} PUBLIC "$<BUILD_INTERFACE:${instrument}>")
+    target_link_options(${target} PUBLIC "$<BUILD_INTERFACE:${instrument}>")
+  endif()
+endfunction()
+
+# Warnings for our own sources, and only when mmkit is the top project: a parent builds us with its own ideas of warnings.
+function(mmkit_own_flags target)
+  set_target_properties(${target} PROPERTIES CXX_STANDARD 20 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS OFF)
+  if(NOT PROJECT_IS_TOP_LEVEL)
+    return()
+  endif()
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow)
+  if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    target_compile_options(${target} PRIVATE -Wthread-safety)
+  endif()
+  if(MMKIT_WERROR)
+    target_compile_options(${target} PRIVATE -Werror)
+  endif()
+endfunction()
