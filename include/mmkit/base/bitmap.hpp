@@ -9,7 +9,6 @@
 // Complexity: O(bits / 64) unless said otherwise; a search skips full words whole
 #pragma once
 
-#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -45,7 +44,7 @@ constexpr bool for_each_word(std::size_t start, std::size_t count, F&& f) noexce
   std::size_t index = start / kWordBits;
   unsigned shift = static_cast<unsigned>(start % kWordBits);
   while (count != 0) {
-    const std::size_t here = std::min(count, kWordBits - shift);
+    const std::size_t here = count < kWordBits - shift ? count : kWordBits - shift;
     if (!f(index, low_bits(static_cast<unsigned>(here)) << shift)) return false;
     count -= here;
     ++index;
@@ -106,7 +105,8 @@ constexpr std::size_t next(const std::uint64_t* words, std::size_t begin,
     if (index == last) return end;
     word = words[++index] ^ flip;
   }
-  return std::min(end, index * kWordBits + static_cast<std::size_t>(std::countr_zero(word)));
+  const std::size_t found = index * kWordBits + static_cast<std::size_t>(std::countr_zero(word));
+  return found < end ? found : end;
 }
 /// The first set bit of [begin, end); `end` when there is none.
 constexpr std::size_t next_set(const std::uint64_t* words, std::size_t begin,
@@ -127,11 +127,9 @@ constexpr std::size_t find_run(const std::uint64_t* words, std::size_t begin, st
   MMKIT_ASSERT(count != 0 && is_power_of_two(align));
   while (true) {
     begin = next<kSet>(words, begin, end);
-    if (begin >= end || !is_aligned(begin, align)) {
-      if (begin >= end || end - begin < align) return end;
-      begin = align_up(begin, align);
-    }
-    if (begin >= end || end - begin < count) return end;
+    const std::size_t skip = (0 - begin) & (align - 1);  // to the next multiple, which may overflow
+    if (begin >= end || end - begin < skip || end - begin - skip < count) return end;
+    begin += skip;
     const std::size_t stop = next<!kSet>(words, begin, begin + count);
     if (stop == begin + count) return begin;
     begin = stop + 1;
