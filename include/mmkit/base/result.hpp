@@ -39,7 +39,7 @@ class ResultStorage {
  public:
   explicit ResultStorage(T&& value) noexcept(std::is_nothrow_move_constructible_v<T>)
       : value_(std::move(value)) {}
-  explicit ResultStorage(Errc code) noexcept : code_(code) {}
+  explicit ResultStorage(Failure failure) noexcept : code_(failure.code) {}
 
  protected:
   union {
@@ -53,31 +53,35 @@ class ResultStorage<T, false> {
  public:
   explicit ResultStorage(T&& value) noexcept(std::is_nothrow_move_constructible_v<T>)
       : value_(std::move(value)) {}
-  explicit ResultStorage(Errc code) noexcept : code_(code) {}
+  explicit ResultStorage(Failure failure) noexcept : code_(failure.code) {}
   ResultStorage(const ResultStorage& other) noexcept(std::is_nothrow_copy_constructible_v<T>)
       : code_(other.code_) {
-    if (code_ == kNoFailure)
-      ::new (static_cast<void*>(__builtin_addressof(value_))) T(other.value_);
+    if (code_ == kNoFailure) construct(other.value_);
   }
   ResultStorage(ResultStorage&& other) noexcept(std::is_nothrow_move_constructible_v<T>)
       : code_(other.code_) {
-    if (code_ == kNoFailure) {
-      ::new (static_cast<void*>(__builtin_addressof(value_))) T(std::move(other.value_));
-    }
+    if (code_ == kNoFailure) construct(std::move(other.value_));
   }
-  // By value: a copy that throws does so before this object changes.
-  ResultStorage& operator=(ResultStorage other) noexcept {
+  // By way of a copy: one that throws does so before this object changes.
+  ResultStorage& operator=(const ResultStorage& other) noexcept(
+      std::is_nothrow_copy_constructible_v<T>) {
+    return *this = ResultStorage(other);
+  }
+  ResultStorage& operator=(ResultStorage&& other) noexcept {
     static_assert(std::is_nothrow_move_constructible_v<T>, "assignment must not lose both values");
+    if (this == &other) return *this;
     destroy();
     code_ = other.code_;
-    if (code_ == kNoFailure) {
-      ::new (static_cast<void*>(__builtin_addressof(value_))) T(std::move(other.value_));
-    }
+    if (code_ == kNoFailure) construct(std::move(other.value_));
     return *this;
   }
   ~ResultStorage() { destroy(); }
 
  protected:
+  template <class U>
+  void construct(U&& value) noexcept(std::is_nothrow_constructible_v<T, U>) {
+    ::new (static_cast<void*>(__builtin_addressof(value_))) T(std::forward<U>(value));
+  }
   void destroy() noexcept {
     if (code_ == kNoFailure) value_.~T();
   }
@@ -92,11 +96,24 @@ template <class T>
 inline constexpr bool kTrivialResult =
     std::is_trivially_copyable_v<T>&& std::is_trivially_destructible_v<T>;
 
+// Takes the copies from a Result whose T has none, so that type traits tell the truth of it.
+template <bool kCopies>
+struct CopyIf {};
+template <>
+struct CopyIf<false> {
+  CopyIf() = default;
+  CopyIf(const CopyIf&) = delete;
+  CopyIf(CopyIf&&) = default;
+  CopyIf& operator=(const CopyIf&) = delete;
+  CopyIf& operator=(CopyIf&&) = default;
+};
+
 }  // namespace detail
 
 /// A T, or an Errc. Thread safety: caller serialises, as for any value.
 template <class T>
-class [[nodiscard]] Result : private detail::ResultStorage<T, detail::kTrivialResult<T>> {
+class [[nodiscard]] Result : private detail::ResultStorage<T, detail::kTrivialResult<T>>,
+                             private detail::CopyIf<std::is_copy_constructible_v<T>> {
   static_assert(std::is_object_v<T> && !std::is_same_v<std::remove_cv_t<T>, Failure>);
   using Storage = detail::ResultStorage<T, detail::kTrivialResult<T>>;
 
@@ -105,7 +122,7 @@ class [[nodiscard]] Result : private detail::ResultStorage<T, detail::kTrivialRe
   Result(T value) noexcept(std::is_nothrow_move_constructible_v<T>)  // NOLINT: as std::expected
       : Storage(std::move(value)) {}
   /// Holds the reason.
-  Result(Failure failure) noexcept : Storage(failure.code) {  // NOLINT: as std::unexpected
+  Result(Failure failure) noexcept : Storage(failure) {  // NOLINT: as std::unexpected
     MMKIT_CHECK(failure.code != detail::kNoFailure);
   }
 
