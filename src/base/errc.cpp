@@ -7,6 +7,7 @@ namespace {
 
 class ErrcCategory final : public std::error_category {
  public:
+  constexpr ErrcCategory() noexcept = default;
   const char* name() const noexcept override { return "mmkit"; }
   std::string message(int value) const override {
     return std::string(mmkit::name(static_cast<Errc>(value)));
@@ -16,6 +17,15 @@ class ErrcCategory final : public std::error_category {
     return {value, std::generic_category()};
   }
 };
+
+// Never destroyed: an object of static life may still compare codes at exit. Not made by new
+// either: a code must be had when there is no memory.
+union LastingCategory {
+  constexpr LastingCategory() noexcept : category() {}
+  ~LastingCategory() {}
+  ErrcCategory category;
+};
+constinit LastingCategory lasting;
 
 }  // namespace
 
@@ -50,9 +60,7 @@ std::string_view name(Errc code) noexcept {
 }
 
 std::error_code make_error_code(Errc code) noexcept {
-  // Never destroyed: an object of static life may still compare codes at exit.
-  static const ErrcCategory& category = *new ErrcCategory;
-  return {static_cast<int>(code), category};
+  return {static_cast<int>(code), lasting.category};
 }
 
 }  // namespace mmkit
