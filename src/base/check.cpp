@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
@@ -15,6 +16,7 @@ namespace {
 // Null means the default handler. The orders pair a handler's publication with its use.
 constinit std::atomic<FailureHandler> failure_handler{nullptr};
 constinit std::atomic<FailureHandler> leak_handler{nullptr};
+static_assert(std::atomic<FailureHandler>::is_always_lock_free, "set in signal handlers too");
 
 // Longest line written: a longer name is cut, the fault and the value are not.
 constexpr std::size_t kLineBytes = 512;
@@ -56,9 +58,12 @@ void describe(Line& line, const FailureReport& report) noexcept {
 }
 
 // One write, so that lines of several threads do not mix. A short write is not continued: there is
-// nobody left to tell.
+// nobody left to tell. errno stays as it was, because the program goes on after a leak.
 void print(const char* text, std::size_t length) noexcept {
-  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text, length);
+  const int before = errno;
+  while (::write(STDERR_FILENO, text, length) < 0 && errno == EINTR) {
+  }
+  errno = before;
 }
 
 void print_failure(const FailureReport& report) noexcept {
@@ -110,16 +115,27 @@ void report_leak(const FailureReport& report) noexcept {
 namespace detail {
 
 void check_failed(const char* condition, const char* file, unsigned line) noexcept {
-  char fault[256];
-  Line text(fault, sizeof fault);
-  text.text("check failed: ");
-  text.text(condition);
-  text.text(", line");
-  report_failure({file, {}, {fault, text.size()}, line});
+  char place[kLongestName / 2];
+  Line part(place, sizeof place);
+  part.text(file);
+  part.text(":");
+  part.number(line, 10);
+  char words[256];
+  Line fault(words, sizeof words);
+  fault.text("check failed: ");
+  fault.text(std::string_view(condition).substr(0, sizeof words - 32));
+  fault.text(", line");
+  report_failure({{place, part.size()}, {}, {words, fault.size()}, line});
 }
 
 void value_of_failed_result(Errc code) noexcept {
-  report_failure({"result", name(code), "value of a failed result",
+  char text[64];
+  Line part(text, sizeof text);
+  part.text("result ");
+  part.text(name(code));
+  report_failure({{text, part.size()},
+                  {},
+                  "value of a failed result",
                   static_cast<std::uint64_t>(static_cast<int>(code))});
 }
 

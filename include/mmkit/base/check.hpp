@@ -17,6 +17,7 @@
 // without memory.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -32,7 +33,7 @@ namespace mmkit {
 
 /// A check that failed, or objects left at destruction. The views live for the call of the handler.
 struct FailureReport {
-  std::string_view part;    ///< which part: "zbud", "page"; a source file for a check of our own
+  std::string_view part;    ///< which part: "zbud", "page"; file and line for a check of our own
   std::string_view object;  ///< the name of the pool, if it has one
   std::string_view fault;   ///< what is wrong: "dead handle"
   std::uint64_t value;      ///< the offending value, or a count for objects left
@@ -55,8 +56,9 @@ FailureHandler set_leak_handler(FailureHandler handler) noexcept;
 /// many. Thread safety: safe, also in signal handlers; allocates nothing.
 std::size_t format_report(const FailureReport& report, char* out, std::size_t capacity) noexcept;
 
-/// Hands a misuse to the failure handler and aborts, whatever the handler does.
-/// Called with no lock held. Thread safety: safe.
+/// Hands a misuse to the failure handler and aborts, whatever the handler does. A pool names its
+/// misuse with no lock held, so that the handler may ask it; a check of our own may hold locks.
+/// Thread safety: safe.
 [[noreturn]] void report_failure(const FailureReport& report) noexcept;
 
 /// Hands objects left at destruction to the leak handler. Thread safety: safe.
@@ -68,22 +70,23 @@ namespace detail {
 
 }  // namespace mmkit
 
-#define MMKIT_CHECK(condition)                       \
-  (__builtin_expect(static_cast<bool>(condition), 1) \
-       ? static_cast<void>(0)                        \
-       : ::mmkit::detail::check_failed(#condition, __FILE_NAME__, __LINE__))
+// Variadic, so that a condition may have commas: MMKIT_CHECK(std::is_same_v<A, B>).
+#define MMKIT_CHECK(...)                               \
+  (__builtin_expect(static_cast<bool>(__VA_ARGS__), 1) \
+       ? static_cast<void>(0)                          \
+       : ::mmkit::detail::check_failed(#__VA_ARGS__, __FILE_NAME__, __LINE__))
 
 // Compiled, so that it cannot rot, and never evaluated.
-#define MMKIT_IGNORED_CHECK(condition) static_cast<void>(sizeof(static_cast<bool>(condition)))
+#define MMKIT_IGNORED_CHECK(...) static_cast<void>(sizeof(static_cast<bool>(__VA_ARGS__)))
 
 #if MMKIT_CHECK_LEVEL >= 1
-#define MMKIT_ASSERT(condition) MMKIT_CHECK(condition)
+#define MMKIT_ASSERT(...) MMKIT_CHECK(__VA_ARGS__)
 #else
-#define MMKIT_ASSERT(condition) MMKIT_IGNORED_CHECK(condition)
+#define MMKIT_ASSERT(...) MMKIT_IGNORED_CHECK(__VA_ARGS__)
 #endif
 
 #if MMKIT_CHECK_LEVEL >= 2
-#define MMKIT_AUDIT(condition) MMKIT_CHECK(condition)
+#define MMKIT_AUDIT(...) MMKIT_CHECK(__VA_ARGS__)
 #else
-#define MMKIT_AUDIT(condition) MMKIT_IGNORED_CHECK(condition)
+#define MMKIT_AUDIT(...) MMKIT_IGNORED_CHECK(__VA_ARGS__)
 #endif
