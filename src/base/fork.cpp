@@ -33,7 +33,12 @@ void after_fork() noexcept MMKIT_NO_THREAD_SAFETY_ANALYSIS {
 void after_fork_in_child() noexcept MMKIT_NO_THREAD_SAFETY_ANALYSIS {
   after_fork();
   IntrusiveList<ForkParticipant>& list = participants.list;
-  for (ForkParticipant* at = list.front(); at != nullptr; at = list.next(*at)) at->on_child();
+  ForkParticipant* at = list.front();
+  while (at != nullptr) {
+    ForkParticipant* const following = list.next(*at);  // on_child() may leave the list
+    at->on_child();
+    at = following;
+  }
 }
 
 }  // namespace
@@ -46,6 +51,7 @@ Status ForkParticipant::join_fork(LockRank rank) noexcept {
     }
     participants.handlers_registered = true;
   }
+  MMKIT_CHECK(!is_linked());
   rank_ = rank;
   // Newest last within its rank; there are few ranks and the list is walked from its end.
   ForkParticipant* before = participants.list.back();
