@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+#
+# full.sh - what is too slow for every change: all presets, coverage, valgrind, long model runs, mutants, fuzzing.
+#
+#   scripts/full.sh            all stages
+#   scripts/full.sh STAGE...   those named: presets coverage valgrind model mutants fuzz
+#
+# FUZZ_SECONDS is the time for each fuzz target (60). Coverage below COVERAGE_PERCENT of the lines of include and src (90)
+# is a failure.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+exec </dev/null
+export CTEST_OUTPUT_ON_FAILURE=1
+
+build_preset() {
+  cmake --preset "$1" --log-level=WARNING >/dev/null
+  cmake --build --preset "$1" -- --quiet
+}
+
+stage_presets() {
+  local name
+  for name in dev release asan-ubsan tsan audit clang14 clang19 coverage fuzz; do
+    echo "-- $name"
+    build_preset "$name"
+  done
+  ctest --preset release
+}
+
+# Tests alone count, not the tool or what is compiled into the tests themselves. A line that only a fatal misuse reaches is
+# run in a child that aborts and leaves no counts; GCOVR_EXCL_* marks in the sources say so where it matters.
+stage_coverage() {
+  build_preset coverage
+  find build/coverage -name '*.gcda' -delete
+  MMKIT_SCALE=${MMKIT_SCALE:-0.1} ctest --preset coverage -LE lint
+  gcovr --root . --object-directory build/coverage --filter 'include/' --filter 'src/' \
+    --exclude 'include/mmkit/testing/' --exclude-unreachable-branches --exclude-throw-branches \
+    --txt build/coverage/coverage.txt --html-details build/coverage/coverage.html --print-summary \
+    --fail-under-line "${COVERAGE_PERCENT:-90}" || {
+    cat build/coverage/coverage.txt
+    return 1
+  }
+}
+
+stage_valgrind() {
+  build_preset release
+  local kind
+  for kind in unit contract; do
+    echo "-- memcheck $kind"
+    MMKIT_SCALE=${MMKIT_SCALE:-0.01} valgrind --quiet --error-exitcode=1 --leak-check=full \
+      --errors-for-leak-kinds=definite,indirect --child-silent-after-fork=yes \
+      "build/release/tests/mmkit_${kind}_tests" --gtest_brief=1
+  done
+}
+
+stage_model() {
+  build_preset release
+  MMKIT_SCALE=${MMKIT_SCALE:-10} build/release/tests/mmkit_model_tests --gtest_brief=1
+}
+
+stage_mutants() { scripts/mutants.sh; }
+
+# New inputs go to the build directory; a crash leaves its input there too, named by libFuzzer's last lines.
+stage_fuzz() {
+  build_preset fuzz
+  local target name found=0
+  for target in build/fuzz/tests/fuzz/mmkit_*_fuzz; do
+    [[ -x $target ]] || continue
+    name=${target##*/mmkit_}
+    name=${name%_fuzz}
+    echo "-- fuzz $name for ${FUZZ_SECONDS:-60} s"
+    mkdir -p "build/fuzz/corpus/$name"
+    "$target" -max_total_time="${FUZZ_SECONDS:-60}" -timeout=20 -print_final_stats=1 -verbosity=0 \
+      -artifact_prefix="build/fuzz/crash-$name-" "build/fuzz/corpus/$name" "tests/fuzz/corpus/$name"
+    found=$((found + 1))
+  done
+  if ((found == 0)); then
+    echo "no fuzz target was built" >&2
+    return 1
+  fi
+}
+
+all=(presets coverage valgrind model mutants fuzz)
+stages=("$@")
+if ((${#stages[@]} == 0)); then stages=("${all[@]}"); fi
+
+scripts/setup.sh
+for stage in "${stages[@]}"; do
+  if [[ " ${all[*]} " != *" $stage "* ]]; then
+    echo "no stage '$stage'; there are: ${all[*]}" >&2
+    exit 2
+  fi
+  echo
+  echo "==== $stage"
+  stage_begun=$SECONDS
+  "stage_$stage"
+  echo "==== $stage passed in $((SECONDS - stage_begun)) s"
+done
