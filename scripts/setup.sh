@@ -98,7 +98,8 @@ echo "setup: installing ${missing[*]}"
 run apt update
 installable=()
 for package in "${missing[@]}"; do
-  if apt-cache policy "$package" | grep -q 'Candidate: [^(]'; then
+  policy=$(apt-cache policy "$package")
+  if [[ $policy =~ Candidate:\ [^\(] ]]; then
     installable+=("$package")
   elif [[ " ${needed[*]} " == *" $package "* ]]; then
     echo "setup: this system's package sources have no $package, which is needed" >&2

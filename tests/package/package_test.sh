@@ -30,7 +30,7 @@ refused() {
   local text=$1
   shift
   if "$@" >"$log" 2>&1; then fail "expected a refusal: $text"; fi
-  tr -s ' \n' ' ' <"$log" | grep -qF -- "$text" || fail "the refusal does not say: $text"
+  [[ $(tr -s ' \n' ' ' <"$log") == *"$text"* ]] || fail "the refusal does not say: $text"
 }
 
 # ---------------------------------------------------------------- the installed tree
