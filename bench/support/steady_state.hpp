@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+//
+// SteadyState - a heap that stays equally full while random objects go and new ones come.
+//
+// A turn is some batches: choose `batch` live objects at random, free them all, make as many new
+// ones of random sizes. Choosing is not timed, and what was chosen is copied next to each other
+// first, so that the figures are the heap's and not those of the list of picks. Every contender of
+// a comparison draws the same numbers, hence frees and makes the same objects.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "support/comparison.hpp"
+#include "support/random.hpp"
+#include "support/stopwatch.hpp"
+
+namespace mmkit::bench {
+
+/// How many objects live, and how many of them go in a batch and in a turn.
+struct SteadyShape {
+  std::size_t live = 0, batch = 1024, batches_per_turn = 8;
+};
+
+/// Heap: `Object make(std::size_t size)`, `void drop(Object)`. Copied; what it names must outlive
+/// the SteadyState.
+template <class Heap>
+class SteadyState {
+ public:
+  using Object = typename Heap::Object;
+
+  SteadyState(Heap heap, const std::vector<std::uint16_t>& sizes, SteadyShape shape)
+      : heap_(std::move(heap)), sizes_(sizes), shape_(shape) {
+    for (std::size_t i = 0; i < shape_.live; ++i) {
+      live_.push_back(heap_.make(sizes_[i % sizes_.size()]));
+    }
+    new_sizes_.resize(shape_.batch);
+  }
+  SteadyState(const SteadyState&) = delete;
+  SteadyState& operator=(const SteadyState&) = delete;
+  ~SteadyState() {
+    for (const Object& object : live_) heap_.drop(object);
+  }
+
+  /// Nanoseconds to make, to drop, and for both, per object.
+  Figures turn() {
+    double make_ns = 0, drop_ns = 0;
+    for (std::size_t b = 0; b < shape_.batches_per_turn; ++b) {
+      shuffle_front(live_, shape_.batch, random_);
+      for (std::size_t& size : new_sizes_) size = sizes_[random_.below(sizes_.size())];
+      Stopwatch watch;
+      for (std::size_t i = 0; i < shape_.batch; ++i) heap_.drop(live_[i]);
+      drop_ns += watch.lap_ns();
+      for (std::size_t i = 0; i < shape_.batch; ++i) live_[i] = heap_.make(new_sizes_[i]);
+      make_ns += watch.lap_ns();
+    }
+    const double operations = static_cast<double>(shape_.batch * shape_.batches_per_turn);
+    return {make_ns / operations, drop_ns / operations, (make_ns + drop_ns) / operations};
+  }
+
+ private:
+  Heap heap_;
+  const std::vector<std::uint16_t>& sizes_;
+  const SteadyShape shape_;
+  SplitMix random_{20};
+  std::vector<Object> live_;
+  std::vector<std::size_t> new_sizes_;
+};
+
+}  // namespace mmkit::bench

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+//
+// Steady state - allocate and free in a pool that holds a real process's pages, beside the mallocs.
+//
+// The pool is filled with the lz4 sizes of mem-node; then random objects go and new ones of random
+// sizes of the same trace come. A driver stands there twice: by the front end, and by its own class
+// where it has one, which saves the virtual call and the check of the pool's tag. Sizes that some
+// registered driver refuses are left out for everybody, so that all contenders do the same work.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mmkit/zpool.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "support/comparison.hpp"
+#include "support/steady_state.hpp"
+#include "support/trace.hpp"
+#include "zpool/heaps.hpp"
+
+namespace mmkit::bench {
+
+/// The sizes of mem-node that every registered driver takes, in file order.
+inline const std::vector<std::uint16_t>& common_sizes() {
+  static const std::vector<std::uint16_t> sizes = [] {
+    const std::size_t largest = largest_common_bytes();
+    std::vector<std::uint16_t> kept;
+    for (const std::uint16_t size : load_sizes("mem-node.lz4").sizes) {
+      if (size <= largest) kept.push_back(size);
+    }
+    return kept;
+  }();
+  return sizes;
+}
+
+namespace detail {
+
+template <class Heap>
+Contender steady_contender(const std::string& name, Heap heap, SteadyShape shape) {
+  auto state = std::make_shared<SteadyState<Heap>>(std::move(heap), common_sizes(), shape);
+  return {name, [state] { return state->turn(); }};
+}
+
+template <Touch kTouch>
+void register_steady(const Options& options) {
+  Comparison steady;
+  steady.name = "steady/touch:" + std::to_string(kTouch == Touch::none         ? 0
+                                                 : kTouch == Touch::first_byte ? 1
+                                                                               : 3);
+  steady.title = "ns an object, " + title_of(kTouch);
+  steady.columns = {"allocate", "free", "pair"};
+  steady.references = {"glibc", "mimalloc"};
+  const std::size_t live = options.scale(common_sizes().size(), 8192);
+  const SteadyShape shape{.live = live, .batches_per_turn = options.scale(16, 2)};
+  steady.make = [shape] {
+    std::vector<Contender> all;
+    for (const std::string& type : driver_types()) {
+      all.push_back(steady_contender(type, ZpoolHeap<kTouch>{new_pool(type)}, shape));
+    }
+    for_each_backend_class([&](const std::string& name, auto pool) {
+      using Backend = typename decltype(pool)::element_type;
+      all.push_back(steady_contender(name, BackendHeap<Backend, kTouch>{pool}, shape));
+    });
+    for (const Malloc& heap : peers().present) {
+      all.push_back(steady_contender(heap.name, MallocHeap<kTouch>{&heap}, shape));
+    }
+    return all;
+  };
+  for (const std::string& type : driver_types()) steady.targets.push_back({type, "glibc", 1.0});
+  steady.footnote = [live] {
+    return "  " + std::to_string(live) + " objects live; 1024 random ones go at a time\n";
+  };
+  register_comparison(std::move(steady), options);
+}
+
+}  // namespace detail
+
+/// Registers steady/touch:0, :1 and :3.
+inline void register_steady(const Options& options) {
+  detail::register_steady<Touch::none>(options);
+  detail::register_steady<Touch::first_byte>(options);
+  detail::register_steady<Touch::whole>(options);
+}
+
+}  // namespace mmkit::bench
