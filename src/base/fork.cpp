@@ -45,13 +45,13 @@ void after_fork_in_child() noexcept MMKIT_NO_THREAD_SAFETY_ANALYSIS {
 
 Status ForkParticipant::join_fork(LockRank rank) noexcept {
   MutexLock lock(participants.mutex);
+  if (is_linked()) return {};
   if (!participants.handlers_registered) {
     if (::pthread_atfork(before_fork, after_fork, after_fork_in_child) != 0) {
       return fail(Errc::out_of_memory);
     }
     participants.handlers_registered = true;
   }
-  MMKIT_CHECK(!is_linked());
   rank_ = rank;
   // Newest last within its rank; there are few ranks and the list is walked from its end.
   ForkParticipant* before = participants.list.back();

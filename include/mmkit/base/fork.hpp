@@ -23,7 +23,7 @@ class ForkParticipant : public ListNode<> {
   ForkParticipant(const ForkParticipant&) = delete;
   ForkParticipant& operator=(const ForkParticipant&) = delete;
 
-  /// Enters the list, after all of a lower or the same rank. Errors: out_of_memory when the system
+  /// Enters the list, after all of a lower or the same rank; does nothing when in it. Errors: out_of_memory when the system
   /// takes no fork handler. Thread safety: safe; called with no lock held.
   Status join_fork(LockRank rank) noexcept;
   /// Leaves the list; does nothing when not in it. Thread safety: safe; called with no lock held.

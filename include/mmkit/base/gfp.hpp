@@ -26,6 +26,11 @@ constexpr bool has(Gfp set, Gfp flag) noexcept {
   return (static_cast<std::uint32_t>(set) & static_cast<std::uint32_t>(flag)) != 0;
 }
 
+/// `set` less `flag`.
+constexpr Gfp without(Gfp set, Gfp flag) noexcept {
+  return static_cast<Gfp>(static_cast<std::uint32_t>(set) & ~static_cast<std::uint32_t>(flag));
+}
+
 /// Any node will do.
 inline constexpr int kAnyNode = -1;
 

@@ -1,0 +1,463 @@
+// SPDX-License-Identifier: MIT
+#include <algorithm>
+#include <cstring>
+#include <mmkit/zpool/zbud.hpp>
+#include <new>
+#include <utility>
+
+#include "zpool/params.hpp"
+
+namespace mmkit {
+namespace {
+
+static_assert(sizeof(ZbudPage) == 64, "a page is described by one cache line");
+
+constexpr bool kRedZones = MMKIT_CHECK_LEVEL >= 2;
+constexpr int kRedZoneByte = 0xb5;
+// Descriptors kept ahead, so that callers that must not ask for memory find one.
+constexpr std::size_t kKeptDescriptors = 16;
+
+bool red_zone_is_whole(const ZbudPage& page) noexcept {
+  if constexpr (!kRedZones) return true;
+  return std::all_of(page.data, page.data + ZbudPage::kChunkBytes,
+                     [](std::byte b) { return b == std::byte{kRedZoneByte}; });
+}
+
+Result<unsigned> parse_retries(std::string_view params) noexcept {
+  unsigned retries = ZbudPool::kDefaultReclaimRetries;
+  while (true) {
+    const Result<Param> param = next_param(params);
+    if (!param) return fail(param.error());
+    if (param->key.empty()) return retries;
+    if (param->key != "reclaim_retries") return fail(Errc::invalid_argument);
+    const Result<std::uint64_t> number = parse_number(param->value, 1, 1'000'000);
+    if (!number) return fail(Errc::invalid_argument);
+    retries = static_cast<unsigned>(*number);
+  }
+}
+
+class ZbudDriver final : public ZpoolDriver {
+ public:
+  std::string_view type() const noexcept override { return ZbudPool::kType; }
+  DriverTraits traits() const noexcept override { return ZbudPool::kTraits; }
+  Result<std::unique_ptr<ZpoolBackend>> create_pool(BackendEnv&& env) const noexcept override {
+    Result<std::unique_ptr<ZbudPool>> pool = ZbudPool::create(std::move(env));
+    if (!pool) return fail(pool.error());
+    return std::unique_ptr<ZpoolBackend>(*std::move(pool));
+  }
+};
+
+}  // namespace
+
+const ZpoolDriver& zbud_driver() noexcept {
+  static const ZbudDriver driver;
+  return driver;
+}
+
+// ---------------------------------------------------------------- life
+
+Result<std::unique_ptr<ZbudPool>> ZbudPool::create(BackendEnv&& env) noexcept {
+  if (env.pages == nullptr || env.pool_tag == 0) return fail(Errc::invalid_argument);
+  const Result<unsigned> retries = parse_retries(env.params);
+  if (!retries) return fail(retries.error());
+
+  const std::string_view name = env.name;
+  std::unique_ptr<char[]> name_copy(new (std::nothrow) char[name.size() + 1]);
+  if (name_copy == nullptr) return fail(Errc::out_of_memory);
+  std::copy(name.begin(), name.end(), name_copy.get());
+
+  std::unique_ptr<ZbudPool> pool(new (std::nothrow) ZbudPool(std::move(env), *retries));
+  if (pool == nullptr) return fail(Errc::out_of_memory);
+  pool->name_ = std::move(name_copy);
+  pool->name_bytes_ = name.size();
+  {
+    MutexLock lock(pool->mutex_);
+    if (Status ready = pool->handles_.prepare(); !ready) return fail(ready.error());
+    if (Status ready = pool->grow_descriptors(); !ready) return fail(ready.error());
+  }
+  if (Status joined = pool->join_fork(LockRank::pool); !joined) return fail(joined.error());
+  return pool;
+}
+
+ZbudPool::ZbudPool(BackendEnv&& env, unsigned reclaim_retries) noexcept
+    : source_(*env.pages),
+      gfp_(env.gfp),
+      reclaim_retries_(reclaim_retries),
+      evict_(std::move(env.evict)),
+      handles_(env.pool_tag) {}
+
+ZbudPool::~ZbudPool() {
+  leave_fork();
+  MutexLock lock(mutex_);
+  if (objects_ != 0) {
+    const std::string_view name(name_.get(), name_bytes_);
+    const Handle mapped = handles_.first_pinned();
+    if (mapped != Handle::none) {
+      report_failure({kType, name, "pool destroyed with live mapping", handle_bits::raw(mapped)});
+    }
+    report_leak({kType, name, "objects left at destruction", objects_});
+  }
+  while (ZbudPage* page = lru_.back()) {
+    delist(*page);
+    source_.free_pages(retire(*page));
+  }
+}
+
+void ZbudPool::report_not_mapped(Handle handle) const noexcept {
+  report_failure(
+      {kType, {name_.get(), name_bytes_}, "handle not mapped", handle_bits::raw(handle)});
+}
+
+void ZbudPool::lock_for_fork() noexcept {
+  mutex_.lock_for_fork();
+  handles_.lock_for_fork();
+}
+
+void ZbudPool::unlock_after_fork() noexcept {
+  handles_.unlock_after_fork();
+  mutex_.unlock();
+}
+
+// ---------------------------------------------------------------- lists of pages
+
+// Into the list of its free chunks, if a buddy may still join.
+void ZbudPool::enlist(ZbudPage& page) noexcept {
+  if (page.holds(ZbudPage::kFirst) && page.holds(ZbudPage::kLast)) return;
+  const unsigned free = page.free_chunks();
+  unbuddied_[free].push_front(page);
+  unbuddied_mask_ |= std::uint64_t{1} << free;
+}
+
+// Out of that list, if it is in one: before its objects change.
+void ZbudPool::delist(ZbudPage& page) noexcept {
+  if (!page.ListNode<ZbudFit>::is_linked()) return;
+  const unsigned free = page.free_chunks();
+  unbuddied_[free].remove(page);
+  if (unbuddied_[free].empty()) unbuddied_mask_ &= ~(std::uint64_t{1} << free);
+}
+
+// The page with the fewest free chunks that are enough, the youngest of them; nullptr: none.
+ZbudPage* ZbudPool::best_fit(unsigned chunks) noexcept {
+  const std::uint64_t fitting = unbuddied_mask_ & ~low_bits(chunks);
+  if (fitting == 0) return nullptr;
+  return unbuddied_[std::countr_zero(fitting)].front();
+}
+
+// Lets go of an empty page that is in no list but perhaps the LRU. The caller gives back the run.
+PageRun ZbudPool::retire(ZbudPage& page) noexcept {
+  MMKIT_CHECK(red_zone_is_whole(page));
+  const PageRun run = page.run();
+  if (page.ListNode<ZbudLru>::is_linked()) lru_.remove(page);
+  page.data = nullptr;
+  free_descriptors_.push_front(page);
+  ++free_descriptor_count_;
+  pages_.fetch_sub(1, std::memory_order_relaxed);
+  return run;
+}
+
+Status ZbudPool::grow_descriptors() noexcept {
+  const std::size_t base = pages_by_index_.count() * kChunkPages;
+  if (base == kMaxPages) return fail(Errc::out_of_memory);
+  const Result<PageChunk*> chunk = pages_by_index_.append();
+  if (!chunk) return fail(chunk.error());
+  for (std::uint32_t i = kChunkPages; i-- != 0;) {
+    (*chunk)->page[i].index = static_cast<std::uint32_t>(base) + i;
+    free_descriptors_.push_front((*chunk)->page[i]);
+  }
+  free_descriptor_count_ += kChunkPages;
+  return {};
+}
+
+Result<PageRun> ZbudPool::take_page(Gfp gfp) noexcept {
+  // Zero is for the object, which is cleared later, and not for the whole page.
+  Result<PageRun> run = source_.allocate_pages({.pages = 1, .gfp = without(gfp, Gfp::zero)});
+  if (run && !HandleTable<Side>::can_locate(run->data + kPageSize - 1)) {
+    source_.free_pages(*run);
+    return fail(Errc::not_supported);
+  }
+  return run;
+}
+
+// A new page, in no list. Lets go of the lock around the page source, unless the request must not
+// wait: then nothing below waits either.
+Result<ZbudPage*> ZbudPool::fresh_page(Gfp gfp) noexcept {
+  const bool nowait = has(gfp, Gfp::nowait);
+  // A failure to keep some ahead is none while there is one.
+  if (free_descriptor_count_ <= kKeptDescriptors && !nowait) static_cast<void>(grow_descriptors());
+  ZbudPage* page = free_descriptors_.pop_front();
+  if (page == nullptr) return fail(Errc::out_of_memory);
+  --free_descriptor_count_;
+
+  Result<PageRun> run = fail(Errc::out_of_memory);
+  if (nowait) {
+    run = take_page(gfp);
+  } else {
+    mutex_.unlock();
+    run = take_page(gfp);
+    mutex_.lock();
+  }
+  if (!run) {
+    free_descriptors_.push_front(*page);
+    ++free_descriptor_count_;
+    return fail(run.error());
+  }
+  page->data = run->data;
+  page->pfn = run->first;
+  if constexpr (kRedZones) std::memset(page->data, kRedZoneByte, ZbudPage::kChunkBytes);
+  pages_.fetch_add(1, std::memory_order_relaxed);
+  return page;
+}
+
+// ---------------------------------------------------------------- objects
+
+Result<Handle> ZbudPool::add(std::size_t size_bytes, Gfp gfp, const std::byte* object) noexcept {
+  gfp = gfp | gfp_;
+  Status fits = check_object_request(size_bytes, gfp, kTraits);
+  // An object that is written before its handle is known is born mapped, so that no eviction meets
+  // it half done.
+  const bool write = object != nullptr || has(gfp, Gfp::zero);
+  Result<Placed> placed = fits ? place(size_bytes, gfp, write ? 1 : 0) : fail(fits.error());
+  if (!placed) {
+    failures_.fetch_add(1, std::memory_order_relaxed);
+    return fail(placed.error());
+  }
+  if (write) {
+    if (object != nullptr) {
+      std::memcpy(placed->object, object, size_bytes);
+    } else {
+      std::memset(placed->object, 0, size_bytes);
+    }
+    handles_.unpin(placed->handle);
+  }
+  return placed->handle;
+}
+
+Result<ZbudPool::Placed> ZbudPool::place(std::size_t size_bytes, Gfp gfp, unsigned pins) noexcept {
+  const bool nowait = has(gfp, Gfp::nowait);
+  if (nowait) {
+    if (!mutex_.try_lock()) return fail(Errc::try_again);
+  } else {
+    mutex_.lock();
+  }
+  Result<Placed> placed = place_locked(size_bytes, gfp, pins);
+  mutex_.unlock();
+  return placed;
+}
+
+Result<ZbudPool::Placed> ZbudPool::place_locked(std::size_t size_bytes, Gfp gfp,
+                                                unsigned pins) noexcept {
+  const Result<std::uint32_t> slot = handles_.reserve(!has(gfp, Gfp::nowait));
+  if (!slot) return fail(slot.error());
+  const unsigned chunks = ZbudPage::chunks_for(size_bytes);
+  ZbudPage* page = best_fit(chunks);
+  if (page != nullptr) {
+    delist(*page);
+    lru_.move_to_front(*page);
+  } else {
+    const Result<ZbudPage*> fresh = fresh_page(gfp);
+    if (!fresh) {
+      handles_.cancel(*slot);
+      return fail(fresh.error());
+    }
+    page = *fresh;
+    lru_.push_front(*page);
+  }
+
+  const Buddy buddy = page->holds(ZbudPage::kFirst) ? ZbudPage::kLast : ZbudPage::kFirst;
+  page->size_bytes[buddy] = static_cast<std::uint16_t>(size_bytes);
+  page->slot[buddy] = *slot;
+  enlist(*page);
+  ++objects_;
+  ++allocations_;
+  payload_bytes_ += size_bytes;
+  handles_.side(*slot) = Side(page->index, chunks);
+  std::byte* object = page->place(buddy, size_bytes);
+  return Placed{handles_.publish(*slot, object, pins), object};
+}
+
+Status ZbudPool::free(Handle handle) noexcept {
+  // Looked at first without the lock: misuse costs others nothing, and the slot is in the cache by
+  // the time it is changed.
+  if (!handles_.is_live(handle)) return fail(Errc::invalid_argument);
+  MutexLock lock(mutex_);
+  const Result<std::byte*> object = handles_.kill(handle);
+  if (!object) return fail(object.error());
+  const std::uint32_t slot = handle_bits::index(handle);
+  ZbudPage& page = this->page(handles_.side(slot).page());
+  handles_.recycle(slot);
+
+  delist(page);
+  const Buddy buddy = ZbudPage::buddy_at(*object);
+  payload_bytes_ -= page.size_bytes[buddy];
+  page.size_bytes[buddy] = 0;
+  --objects_;
+  ++frees_;
+  // A page that is being evicted belongs to the shrink that took it off the lists.
+  if (!page.ListNode<ZbudLru>::is_linked()) return {};
+  if (!page.empty()) {
+    enlist(page);
+    return {};
+  }
+  const PageRun run = retire(page);
+  lock.unlock();
+  source_.free_pages(run);
+  return {};
+}
+
+void ZbudPool::touch(Handle handle) noexcept {
+  MutexLock lock(mutex_);
+  if (!handles_.is_live(handle)) return;
+  ZbudPage& page = this->page(handles_.side(handle_bits::index(handle)).page());
+  if (page.ListNode<ZbudLru>::is_linked()) lru_.move_to_front(page);
+}
+
+// ---------------------------------------------------------------- eviction
+
+ShrinkOutcome ZbudPool::shrink(std::size_t pages) noexcept {
+  if (!evict_ || pages == 0) return {0, fail(Errc::invalid_argument)};
+  std::size_t reclaimed = 0;
+  while (reclaimed < pages) {
+    if (Status freed = reclaim_page(); !freed) return {reclaimed, freed};
+    ++reclaimed;
+  }
+  return {reclaimed, {}};
+}
+
+// Frees the oldest page whose objects can be evicted, looking at so many pages at the most. A page
+// that could not be freed goes to the young end, so that the next try meets another.
+Status ZbudPool::reclaim_page() noexcept {
+  MutexLock lock(mutex_);
+  for (unsigned tries = 0; tries < reclaim_retries_; ++tries) {
+    ZbudPage* page = lru_.back();
+    if (page == nullptr) {
+      // Nothing to evict, unless other threads are at it.
+      return fail(pages_in_flight_ == 0 ? Errc::invalid_argument : Errc::try_again);
+    }
+    delist(*page);
+    lru_.remove(*page);
+    ++pages_in_flight_;
+    if (!is_mapped(*page)) {
+      // The handles are computed under the lock: later the slots may belong to others.
+      Handle handles[2] = {};
+      for (const Buddy buddy : {ZbudPage::kFirst, ZbudPage::kLast}) {
+        if (page->holds(buddy)) handles[buddy] = handles_.handle_of(page->slot[buddy]);
+      }
+      lock.unlock();
+      const std::uint64_t evicted = evict_objects(handles);
+      lock.lock();
+      evicted_ += evicted;
+    }
+    --pages_in_flight_;
+    if (page->empty()) {
+      const PageRun run = retire(*page);
+      lock.unlock();
+      source_.free_pages(run);
+      return {};
+    }
+    enlist(*page);
+    lru_.push_front(*page);
+  }
+  return fail(Errc::try_again);
+}
+
+bool ZbudPool::is_mapped(const ZbudPage& page) const noexcept {
+  return (page.holds(ZbudPage::kFirst) && handles_.is_pinned_slot(page.slot[ZbudPage::kFirst])) ||
+         (page.holds(ZbudPage::kLast) && handles_.is_pinned_slot(page.slot[ZbudPage::kLast]));
+}
+
+// Asks for each object of a page, and stops at the first that stays. Returns how many went by this.
+// One that is dead already (freed by another thread, or by the callback for its buddy) is not asked
+// for; a callback that reports success while the object lives has refused.
+std::uint64_t ZbudPool::evict_objects(const Handle* handles) noexcept {
+  std::uint64_t evicted = 0;
+  for (const Buddy buddy : {ZbudPage::kFirst, ZbudPage::kLast}) {
+    const Handle handle = handles[buddy];
+    if (handle == Handle::none || !handles_.is_live(handle)) continue;
+    const Status given_up = evict_(handle);
+    if (!given_up || handles_.is_live(handle)) break;
+    ++evicted;
+  }
+  return evicted;
+}
+
+// ---------------------------------------------------------------- statistics, validation
+
+std::size_t ZbudPool::metadata_bytes() const noexcept {
+  return sizeof(*this) + name_bytes_ + 1 + handles_.metadata_bytes() + pages_by_index_.bytes();
+}
+
+ZpoolStats ZbudPool::stats() const noexcept {
+  MutexLock lock(mutex_);
+  return {.objects = objects_,
+          .payload_bytes = payload_bytes_,
+          .pages = pages_.load(std::memory_order_relaxed),
+          .metadata_bytes = metadata_bytes(),
+          .compactable_pages = 0,
+          .allocations = allocations_,
+          .frees = frees_,
+          .failures = failures_.load(std::memory_order_relaxed),
+          .evicted = evicted_,
+          .moved = 0};
+}
+
+Status ZbudPool::validate() const noexcept {
+  const Status broken = fail(Errc::bad_format);
+  MutexLock lock(mutex_);
+  std::size_t used = 0, objects = 0, payload = 0, in_flight = 0, alone = 0;
+  for (std::uint32_t i = 0; i < pages_by_index_.count() * kChunkPages; ++i) {
+    const ZbudPage& page = this->page(i);
+    if (page.index != i) return broken;
+    if (page.data == nullptr) continue;
+    if (Status sound = validate_page(page); !sound) return sound;
+    ++used;
+    if (!page.ListNode<ZbudLru>::is_linked()) ++in_flight;
+    if (page.ListNode<ZbudFit>::is_linked()) ++alone;
+    for (const Buddy buddy : {ZbudPage::kFirst, ZbudPage::kLast}) {
+      if (!page.holds(buddy)) continue;
+      ++objects;
+      payload += page.size_bytes[buddy];
+    }
+  }
+  // 4, 7
+  if (!lru_.validate(used) || lru_.size() + in_flight != used) return broken;
+  if (in_flight != pages_in_flight_) return broken;
+  if (used != pages_.load(std::memory_order_relaxed)) return broken;
+  if (objects != objects_ || payload != payload_bytes_) return broken;
+  if (!free_descriptors_.validate(free_descriptor_count_)) return broken;
+  if (free_descriptors_.size() != free_descriptor_count_) return broken;
+  // 3
+  for (unsigned free = 0; free < ZbudPage::kUsableChunks; ++free) {
+    const auto& list = unbuddied_[free];
+    if (!list.validate(alone)) return broken;
+    if (list.empty() == ((unbuddied_mask_ >> free & 1) != 0)) return broken;
+    for (const ZbudPage* page = list.front(); page != nullptr; page = list.next(*page)) {
+      if (page->free_chunks() != free || page->data == nullptr || alone-- == 0) return broken;
+    }
+  }
+  if (alone != 0) return broken;
+  return handles_.validate(objects_) ? Status{} : broken;
+}
+
+// Invariants 1 to 3, 5, 6 and 8 of one page.
+Status ZbudPool::validate_page(const ZbudPage& page) const noexcept {
+  const Status broken = fail(Errc::bad_format);
+  const bool in_flight = !page.ListNode<ZbudLru>::is_linked();
+  const bool buddied = page.holds(ZbudPage::kFirst) && page.holds(ZbudPage::kLast);
+  if (page.empty() && !in_flight) return broken;
+  if (page.free_chunks() > ZbudPage::kUsableChunks) return broken;
+  if (page.ListNode<ZbudFit>::is_linked() != (!in_flight && !buddied)) return broken;
+  if (!red_zone_is_whole(page)) return broken;
+  for (const Buddy buddy : {ZbudPage::kFirst, ZbudPage::kLast}) {
+    if (!page.holds(buddy)) continue;
+    const std::uint32_t slot = page.slot[buddy];
+    if (!handles_.is_live_slot(slot)) return broken;
+    if (handles_.address_of_slot(slot) != page.place(buddy, page.size_bytes[buddy])) return broken;
+    if (ZbudPage::buddy_at(handles_.address_of_slot(slot)) != buddy) return broken;
+    const Side& side = handles_.side(slot);
+    if (side.page() != page.index) return broken;
+    if (side.chunks() != ZbudPage::chunks_for(page.size_bytes[buddy])) return broken;
+  }
+  return {};
+}
+
+}  // namespace mmkit
