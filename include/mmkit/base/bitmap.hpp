@@ -119,6 +119,21 @@ constexpr std::size_t next_clear(const std::uint64_t* words, std::size_t begin,
   return next<false>(words, begin, end);
 }
 
+/// The last set bit of [begin, end); `end` when there is none.
+constexpr std::size_t last_set(const std::uint64_t* words, std::size_t begin,
+                               std::size_t end) noexcept {
+  if (begin >= end) return end;
+  const std::size_t lowest = begin / kWordBits;
+  std::size_t index = (end - 1) / kWordBits;
+  std::uint64_t word = words[index] & low_bits(static_cast<unsigned>((end - 1) % kWordBits) + 1);
+  while (word == 0) {
+    if (index == lowest) return end;
+    word = words[--index];
+  }
+  const std::size_t found = index * kWordBits + log2_floor(word);
+  return found < begin ? end : found;
+}
+
 /// The lowest start of `count` (at least 1) bits of one kind inside [begin, end), the start a
 /// multiple of `align` (a power of two); `end` when there is none. First fit.
 template <bool kSet>

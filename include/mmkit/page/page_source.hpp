@@ -46,7 +46,9 @@ struct PageSourceStats {
   std::size_t descriptor_bytes = 0;  ///< the source's own structures
   std::uint64_t allocations = 0;     ///< that succeeded
   std::uint64_t frees = 0;
-  std::uint64_t failures = 0;  ///< allocations that failed, for whatever reason
+  std::uint64_t failures = 0;          ///< allocations that failed, for whatever reason
+  std::uint64_t release_calls = 0;     ///< requests to the operating system to take pages back
+  std::uint64_t release_failures = 0;  ///< of these, the ones it did not grant
 };
 
 /// Hands out runs of pages. Thread safety: every member is safe, unless the source says otherwise.
