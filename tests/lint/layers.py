@@ -39,8 +39,9 @@ FORBIDDEN_IN_HEADERS = FORBIDDEN_EVERYWHERE | {"fmt/", "ostream", "istream", "ss
 FORBIDDEN_IN_TESTING = {"format", "ranges", "source_location", "print", "expected"}
 # The opt-in header that prints mmkit's types with fmt.
 FMT_HEADER = "include/mmkit/fmt.hpp"
-# Headers of the operating system that a public header may use; the others belong in src, one subject a file.
-SYSTEM_ALLOWED = {"pthread.h", "sched.h"}
+# Headers of the operating system that a public header may use: locks, the CPU number, and glibc's flag that says whether a
+# second thread was ever started. The others belong in src, one subject a file.
+SYSTEM_ALLOWED = {"pthread.h", "sched.h", "sys/single_threaded.h"}
 SYSTEM = re.compile(r"^(sys/|linux/|asm/|bits/|unistd\.h|fcntl\.h|signal\.h|dlfcn\.h|pthread\.h|sched\.h|poll\.h)")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
