@@ -71,7 +71,7 @@ Result<std::unique_ptr<ZbudPool>> ZbudPool::create(BackendEnv&& env) noexcept {
   pool->name_ = std::move(name_copy);
   pool->name_bytes_ = name.size();
   {
-    MutexLock lock(pool->mutex_);
+    ShortLockGuard lock(pool->mutex_);
     if (Status ready = pool->handles_.prepare(); !ready) return fail(ready.error());
     if (Status ready = pool->grow_descriptors(); !ready) return fail(ready.error());
   }
@@ -88,19 +88,24 @@ ZbudPool::ZbudPool(BackendEnv&& env, unsigned reclaim_retries) noexcept
 
 ZbudPool::~ZbudPool() {
   leave_fork();
-  MutexLock lock(mutex_);
-  if (objects_ != 0) {
-    const std::string_view name(name_.get(), name_bytes_);
-    const Handle mapped = handles_.first_pinned();
-    if (mapped != Handle::none) {
-      report_failure({kType, name, "pool destroyed with live mapping", handle_bits::raw(mapped)});
-    }
-    report_leak({kType, name, "objects left at destruction", objects_});
-  }
+  report_leftovers();
+  ShortLockGuard lock(mutex_);
   while (ZbudPage* page = lru_.back()) {
     delist(*page);
     source_.free_pages(retire(*page));
   }
+}
+
+// Misuse or a leak, told without the lock: a handler may look at the pool.
+void ZbudPool::report_leftovers() const noexcept {
+  const std::size_t objects = stats().objects;
+  if (objects == 0) return;
+  const std::string_view name(name_.get(), name_bytes_);
+  const Handle mapped = handles_.first_pinned();
+  if (mapped != Handle::none) {
+    report_failure({kType, name, "pool destroyed with live mapping", handle_bits::raw(mapped)});
+  }
+  report_leak({kType, name, "objects left at destruction", objects});
 }
 
 void ZbudPool::report_not_mapped(Handle handle) const noexcept {
@@ -279,7 +284,7 @@ Status ZbudPool::free(Handle handle) noexcept {
   // Looked at first without the lock: misuse costs others nothing, and the slot is in the cache by
   // the time it is changed.
   if (!handles_.is_live(handle)) return fail(Errc::invalid_argument);
-  MutexLock lock(mutex_);
+  ShortLockGuard lock(mutex_);
   const Result<std::byte*> object = handles_.kill(handle);
   if (!object) return fail(object.error());
   const std::uint32_t slot = handle_bits::index(handle);
@@ -305,7 +310,7 @@ Status ZbudPool::free(Handle handle) noexcept {
 }
 
 void ZbudPool::touch(Handle handle) noexcept {
-  MutexLock lock(mutex_);
+  ShortLockGuard lock(mutex_);
   if (!handles_.is_live(handle)) return;
   ZbudPage& page = this->page(handles_.side(handle_bits::index(handle)).page());
   if (page.ListNode<ZbudLru>::is_linked()) lru_.move_to_front(page);
@@ -326,7 +331,7 @@ ShrinkOutcome ZbudPool::shrink(std::size_t pages) noexcept {
 // Frees the oldest page whose objects can be evicted, looking at so many pages at the most. A page
 // that could not be freed goes to the young end, so that the next try meets another.
 Status ZbudPool::reclaim_page() noexcept {
-  MutexLock lock(mutex_);
+  ShortLockGuard lock(mutex_);
   for (unsigned tries = 0; tries < reclaim_retries_; ++tries) {
     ZbudPage* page = lru_.back();
     if (page == nullptr) {
@@ -387,7 +392,7 @@ std::size_t ZbudPool::metadata_bytes() const noexcept {
 }
 
 ZpoolStats ZbudPool::stats() const noexcept {
-  MutexLock lock(mutex_);
+  ShortLockGuard lock(mutex_);
   return {.objects = objects_,
           .payload_bytes = payload_bytes_,
           .pages = pages_.load(std::memory_order_relaxed),
@@ -402,7 +407,7 @@ ZpoolStats ZbudPool::stats() const noexcept {
 
 Status ZbudPool::validate() const noexcept {
   const Status broken = fail(Errc::bad_format);
-  MutexLock lock(mutex_);
+  ShortLockGuard lock(mutex_);
   std::size_t used = 0, objects = 0, payload = 0, in_flight = 0, alone = 0;
   for (std::uint32_t i = 0; i < pages_by_index_.count() * kChunkPages; ++i) {
     const ZbudPage& page = this->page(i);

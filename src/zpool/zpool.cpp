@@ -84,6 +84,7 @@ Status Zpool::start(std::string_view params) noexcept {
   Result<std::unique_ptr<ZpoolBackend>> backend =
       control.driver->driver().create_pool(std::move(env));
   if (!backend) return fail(backend.error());
+  if (*backend == nullptr) return fail(Errc::out_of_memory);  // a driver of little care
   control.backend = *std::move(backend);
   backend_ = control.backend.get();
 

@@ -31,7 +31,7 @@
 //             is the page that got an object or a touch last  5 a handle is live if and only if its
 //             page has its slot  6 side words name the page and the chunks of their object
 //             7 counts agree with the walk  8 red zones are whole (audit builds)
-// Locking:    one Mutex of rank pool guards everything but the slots; map() and unmap() take none.
+// Locking:    one ShortLock of rank pool guards everything but the slots; map() and unmap() take none.
 //             The page source is called without it, but for nowait requests, which never wait.
 // Complexity: everything O(1) but validate(), stats() being constant too
 #pragma once
@@ -42,7 +42,7 @@
 #include <mmkit/base/fork.hpp>
 #include <mmkit/base/growing_table.hpp>
 #include <mmkit/base/intrusive_list.hpp>
-#include <mmkit/base/mutex.hpp>
+#include <mmkit/base/short_lock.hpp>
 #include <mmkit/zpool/driver.hpp>
 #include <mmkit/zpool/handle_table.hpp>
 
@@ -183,6 +183,7 @@ class ZbudPool final : public ZpoolBackend, private ForkParticipant {
   bool is_mapped(const ZbudPage& page) const noexcept MMKIT_REQUIRES(mutex_);
   std::uint64_t evict_objects(const Handle* handles) noexcept MMKIT_EXCLUDES(mutex_);
   Status validate_page(const ZbudPage& page) const noexcept MMKIT_REQUIRES(mutex_);
+  void report_leftovers() const noexcept MMKIT_EXCLUDES(mutex_);
   [[noreturn]] void report_not_mapped(Handle handle) const noexcept;
   std::size_t metadata_bytes() const noexcept MMKIT_REQUIRES(mutex_);
 
@@ -200,7 +201,7 @@ class ZbudPool final : public ZpoolBackend, private ForkParticipant {
   // Its slots are read and pinned by anybody; the rest of it is guarded by mutex_.
   HandleTable<Side> handles_;
 
-  mutable Mutex mutex_{LockRank::pool};
+  mutable ShortLock mutex_{LockRank::pool};
   std::atomic<std::size_t> pages_{0};  // written under mutex_
   std::atomic<std::uint64_t> failures_{0};
   GrowingTable<PageChunk> pages_by_index_;
