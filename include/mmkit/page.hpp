@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The door to page: runs of real memory from a simulated kernel page allocator.
+// Page - the door to the page layer: runs of real memory from a simulated kernel page allocator.
 #pragma once
 
 #include <mmkit/page/default_page_source.hpp>  // IWYU pragma: export

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
+#include <mmkit/page/default_page_source.hpp>
+
 #include <memory>
 #include <mmkit/base/check.hpp>
-#include <mmkit/page/default_page_source.hpp>
 #include <mmkit/page/sim_page_allocator.hpp>
 
 namespace mmkit {

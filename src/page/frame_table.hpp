@@ -39,6 +39,7 @@
 
 #include "page/departing_runs.hpp"
 #include "page/frame_link.hpp"
+#include "page/free_hints.hpp"
 #include "page/retained_runs.hpp"
 
 namespace mmkit::page_detail {
@@ -53,45 +54,6 @@ struct Place {
 
 /// What a run that somebody hands in turns out to be.
 enum class RunKind { held, not_held, other_size };
-
-/// For each length class, the lowest frame at which free frames may begin. Never too high; too low
-/// only costs time. Lengths of 1..64 pages are classes of their own, then each power of two begins
-/// one.
-class FreeHints {
- public:
-  static constexpr std::size_t kExact = 64;
-  static constexpr std::size_t kClasses = kExact + 25;
-
-  /// The class of the lengths from floor_of() up to the next class.
-  static constexpr std::size_t class_of(std::size_t pages) noexcept {
-    if (pages <= kExact) return pages - 1;
-    const unsigned order = log2_floor(pages);
-    return order == 6 ? kExact - 1 : kExact + order - 7;
-  }
-  static constexpr std::size_t floor_of(std::size_t length_class) noexcept {
-    return length_class < kExact ? length_class + 1 : std::size_t{128} << (length_class - kExact);
-  }
-
-  void reset(FrameIndex begin) noexcept {
-    for (FrameIndex& hint : lowest_) hint = begin;
-  }
-  FrameIndex get(std::size_t length_class) const noexcept { return lowest_[length_class]; }
-  void set(std::size_t length_class, FrameIndex frame) noexcept { lowest_[length_class] = frame; }
-  /// Notes that frames from `first` on are free again, in a node that begins at `begin`: a run of n
-  /// frames has one of them from first - (n - 1) on.
-  void lower(FrameIndex first, FrameIndex begin) noexcept {
-    for (std::size_t i = 0; i < kClasses; ++i) {
-      const std::size_t before = floor_of(i) - 1;
-      const FrameIndex lowest =
-          first - begin > before ? static_cast<FrameIndex>(first - before) : begin;
-      if (lowest < lowest_[i]) lowest_[i] = lowest;
-    }
-  }
-
- private:
-  FrameIndex lowest_[kClasses];
-};
-static_assert(FreeHints::class_of(std::size_t{1} << 31) == FreeHints::kClasses - 1);
 
 /// A node: a stretch of frames with lists and hints of its own.
 struct FrameNode {

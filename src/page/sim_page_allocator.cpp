@@ -1,127 +1,21 @@
 // SPDX-License-Identifier: MIT
-#include <algorithm>
-#include <atomic>
-#include <cstring>
-#include <mmkit/base/fork.hpp>
-#include <mmkit/base/mutex.hpp>
-#include <mmkit/base/short_lock.hpp>
 #include <mmkit/page/sim_page_allocator.hpp>
+
+#include <cstring>
 #include <new>
 
-#include "page/frame_table.hpp"
-#include "page/reservation.hpp"
+#include "page/sim_page_state.hpp"
 
 namespace mmkit {
 
-using page_detail::DepartingRuns;
 using page_detail::FrameIndex;
 using page_detail::FrameNode;
-using page_detail::FrameSpan;
 using page_detail::FrameTable;
+using page_detail::make_resident;
+using page_detail::misuse;
 using page_detail::Place;
 using page_detail::Reservation;
 using page_detail::RunKind;
-
-namespace {
-
-// After the system refused to take pages back, this many are freed at least before it is asked
-// again.
-constexpr std::size_t kShortestRetryPages = 64;
-// Up to here a whole table is walked after each operation of an audit build.
-constexpr std::size_t kAuditedFrames = 2048;
-
-[[noreturn]] void misuse(std::string_view fault, std::uint64_t value) noexcept {
-  report_failure({"page", {}, fault, value});
-}
-
-// Makes each page of a run private and present, without changing a byte: what is retained must not
-// fault when a nowait allocation hands it out. A plain write, since nobody else uses a freed run.
-void make_resident(std::byte* data, std::size_t pages) noexcept {
-  for (std::size_t i = 0; i < pages; ++i) {
-    volatile std::byte* const first = data + i * kPageSize;
-    *first = *first;
-  }
-}
-
-}  // namespace
-
-// What the allocator is: the memory, the table of its frames, and the locks.
-//
-// Locking: mutex_ guards the table. release_ is held from the moment when runs are departing until
-//          they are settled, so whoever holds it and mutex_ sees none.
-class SimPageAllocator::State final : public ForkParticipant {
- public:
-  State(Reservation&& memory, std::unique_ptr<FrameNode[]> nodes,
-        const SimPageAllocatorOptions& options, FrameIndex node_frames) noexcept
-      : memory_(std::move(memory)),
-        nodes_(std::move(nodes)),
-        node_count_(options.nodes),
-        node_frames_(node_frames),
-        retain_pages_(std::min(options.retain_bytes / kPageSize, frames())),
-        table_(memory_.descriptors(), nodes_.get(), node_count_, node_frames) {}
-  ~State();
-
-  Result<PageRun> allocate(const PageRequest& request) noexcept;
-  void free(const PageRun& run) noexcept;
-  Result<SharedRange> share(const PageRun& run) noexcept;
-  PageSourceStats stats() noexcept;
-  Status validate() noexcept;
-  std::size_t release() noexcept;
-  unsigned node_of(const PageRun& run) const noexcept { return frame_of(run) / node_frames_; }
-
-  std::size_t frames() const noexcept { return std::size_t{node_count_} * node_frames_; }
-  unsigned node_count() const noexcept { return node_count_; }
-  bool shareable() const noexcept { return memory_.shareable(); }
-
-  void lock_for_fork() noexcept override MMKIT_NO_THREAD_SAFETY_ANALYSIS;
-  void unlock_after_fork() noexcept override MMKIT_NO_THREAD_SAFETY_ANALYSIS;
-  void on_child() noexcept override;
-
- private:
-  bool is_legal(const PageRequest& request) const noexcept;
-  Result<PageRun> allocate_nowait(const PageRequest& request) noexcept;
-  Place place_any(const PageRequest& request) noexcept MMKIT_EXCLUDES(release_, mutex_);
-  PageRun hand_out(Place place, const PageRequest& request) noexcept;
-
-  FrameIndex frame_of(const PageRun& run) const noexcept;
-  [[noreturn]] void refuse(RunKind kind, FrameIndex first) const noexcept;
-  void free_long(FrameIndex first, FrameIndex pages) noexcept MMKIT_EXCLUDES(release_, mutex_);
-  bool should_trim(std::size_t freed_pages) noexcept MMKIT_REQUIRES(mutex_);
-  void trim() noexcept MMKIT_EXCLUDES(release_, mutex_);
-  std::size_t give_back(DepartingRuns runs) noexcept MMKIT_REQUIRES(release_)
-      MMKIT_EXCLUDES(mutex_);
-  bool give_back(FrameSpan span) noexcept MMKIT_REQUIRES(release_) MMKIT_EXCLUDES(mutex_);
-
-  std::byte* address(FrameIndex frame) const noexcept {
-    return memory_.frames() + std::size_t{frame} * kPageSize;
-  }
-  void check_not_forked() const noexcept {
-    if (used_after_fork_) misuse("used after fork", frames());
-  }
-  bool sound() const noexcept MMKIT_REQUIRES(mutex_) {
-    return frames() > kAuditedFrames || table_.validate();
-  }
-
-  Reservation memory_;
-  const std::unique_ptr<FrameNode[]> nodes_;
-  const unsigned node_count_;
-  const FrameIndex node_frames_;
-  const std::size_t retain_pages_;
-  // Set in a child before it has a second thread, else constant.
-  bool used_after_fork_ = false;
-
-  Mutex release_{LockRank::page_release};
-  ShortLock mutex_{LockRank::page_source};
-  FrameTable table_ MMKIT_GUARDED_BY(mutex_);
-  // Somebody is at it, and looks again before he ends: others need not wait for him.
-  bool trimming_ MMKIT_GUARDED_BY(mutex_) = false;
-  // Pages to be freed before the system is asked again, after it refused.
-  std::size_t retry_in_pages_ MMKIT_GUARDED_BY(mutex_) = 0;
-  std::uint64_t release_calls_ MMKIT_GUARDED_BY(mutex_) = 0;
-  std::uint64_t release_failures_ MMKIT_GUARDED_BY(mutex_) = 0;
-  // Outside the lock, since a nowait allocation fails without it. Relaxed: a count alone.
-  std::atomic<std::uint64_t> failures_{0};
-};
 
 // ---------------------------------------------------------------- life
 
@@ -260,88 +154,6 @@ void SimPageAllocator::State::free(const PageRun& run) noexcept {
   MMKIT_AUDIT(sound());
   mutex_.unlock();
   if (trims) trim();
-}
-
-// A run that is longer than all that may be retained goes back by itself, and nothing else for it.
-void SimPageAllocator::State::free_long(FrameIndex first, FrameIndex pages) noexcept {
-  MutexLock release(release_);
-  ShortLockGuard lock(mutex_);
-  const RunKind kind = table_.kind_of(first, pages);
-  if (kind != RunKind::held) {
-    lock.unlock();
-    release.unlock();
-    refuse(kind, first);
-  }
-  table_.depart(first, pages);
-  MMKIT_AUDIT(sound());
-  lock.unlock();
-  give_back(FrameSpan{first, pages});
-  lock.lock();
-  const bool trims = should_trim(pages);
-  lock.unlock();
-  release.unlock();
-  if (trims) trim();
-}
-
-// ---------------------------------------------------------------- back to the operating system
-
-bool SimPageAllocator::State::should_trim(std::size_t freed_pages) noexcept {
-  if (table_.counts().retained_pages <= retain_pages_) return false;
-  retry_in_pages_ -= std::min(retry_in_pages_, freed_pages);
-  if (trimming_ || retry_in_pages_ != 0) return false;
-  trimming_ = true;
-  return true;
-}
-
-void SimPageAllocator::State::trim() noexcept {
-  MutexLock release(release_);
-  ShortLockGuard lock(mutex_);
-  while (table_.counts().retained_pages > retain_pages_ && retry_in_pages_ == 0) {
-    const DepartingRuns runs = table_.collect_oldest(retain_pages_ / 2);
-    MMKIT_AUDIT(sound());
-    lock.unlock();
-    give_back(runs);
-    lock.lock();
-  }
-  trimming_ = false;
-}
-
-std::size_t SimPageAllocator::State::give_back(DepartingRuns runs) noexcept {
-  std::size_t given = 0;
-  runs.sort();
-  while (!runs.empty()) {
-    const FrameSpan span = runs.pop_joined();
-    if (give_back(span)) given += span.pages;
-  }
-  return given;
-}
-
-bool SimPageAllocator::State::give_back(FrameSpan span) noexcept {
-  const bool taken =
-      memory_.discard(address(span.first), std::size_t{span.pages} * kPageSize).has_value();
-  // What stays is retained memory again, which must be present.
-  if (!taken) make_resident(address(span.first), span.pages);
-  ShortLockGuard lock(mutex_);
-  ++release_calls_;
-  if (taken) {
-    table_.settle_free(span);
-  } else {
-    table_.settle_retained(span);
-    ++release_failures_;
-    retry_in_pages_ = std::max(retain_pages_ / 2, kShortestRetryPages);
-  }
-  MMKIT_AUDIT(sound());
-  return taken;
-}
-
-std::size_t SimPageAllocator::State::release() noexcept {
-  check_not_forked();
-  MutexLock release(release_);
-  ShortLockGuard lock(mutex_);
-  retry_in_pages_ = 0;
-  const DepartingRuns runs = table_.collect_oldest(0);
-  lock.unlock();
-  return give_back(runs);
 }
 
 // ---------------------------------------------------------------- questions
