@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
+#include <mmkit/base/short_lock.hpp>
+
 #include <sched.h>
 #include <time.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <mmkit/base/short_lock.hpp>
 
 namespace mmkit {
 namespace {
