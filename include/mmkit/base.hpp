@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The door to base: errors, results, checks, flags.
+// Door to base - errors, results, checks, flags.
 #pragma once
 
 #include <mmkit/base/bits.hpp>    // IWYU pragma: export

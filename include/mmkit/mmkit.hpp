@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The door to everything.
+// Door to everything - all parts by one include.
 #pragma once
 
 #include <mmkit/base.hpp>   // IWYU pragma: export

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The door to zpool: pools of compressed objects behind handles.
+// Door to zpool - pools of compressed objects behind handles.
 #pragma once
 
 #include <mmkit/page.hpp>            // IWYU pragma: export

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <mmkit/base/check.hpp>
+
 #include <unistd.h>
 
 #include <algorithm>
@@ -7,7 +9,6 @@
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
-#include <mmkit/base/check.hpp>
 #include <mmkit/base/result.hpp>
 
 namespace mmkit {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
+#include <mmkit/base/cpu.hpp>
+
 #include <fcntl.h>
 #include <sched.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cstddef>
-#include <mmkit/base/cpu.hpp>
 
 namespace mmkit {
 namespace {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
+#include <mmkit/zpool/registry.hpp>
+
 #include <pthread.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <mmkit/zpool/registry.hpp>
 #include <mmkit/zpool/zbud.hpp>
 #include <new>
 #include <string>
