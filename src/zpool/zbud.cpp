@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
+#include <mmkit/zpool/zbud.hpp>
+
 #include <algorithm>
 #include <cstring>
-#include <mmkit/zpool/zbud.hpp>
 #include <new>
 #include <utility>
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-#include <mmkit/page/default_page_source.hpp>
 #include <mmkit/zpool/zpool.hpp>
+
+#include <mmkit/page/default_page_source.hpp>
 #include <new>
 #include <utility>
 
