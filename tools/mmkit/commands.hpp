@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT
+//
+// Commands - the subcommands, one function and one file each: <name>_command.cpp.
+//
+// A command takes its options, the streams, and the drivers; it returns its exit code or throws a
+// Problem. To add one: its options (options.hpp), its parser (arguments.cpp), its function here,
+// and its line in main.cpp.
+#pragma once
+
+#include <mmkit/zpool.hpp>
+
+#include "console.hpp"
+#include "exit_code.hpp"
+#include "options.hpp"
+
+namespace mmkit::tool {
+
+/// Compresses files page by page, stores the pages in every driver, reads them back, verifies and
+/// compares.
+ExitCode run_pack(const PackOptions& options, Console& console, DriverRegistry& registry);
+
+/// Lists the driver types and what they can do.
+ExitCode run_drivers(const DriversOptions& options, Console& console, DriverRegistry& registry);
+
+}  // namespace mmkit::tool

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+//
+// DriverRun - the corpus in a pool of one driver.
+//
+// Each pool has a simulated page allocator of its own: what a driver held before does not come back
+// warm to the next.
+#pragma once
+
+#include <mmkit/zpool.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "store_row.hpp"
+
+namespace mmkit::tool {
+
+class Console;
+
+/// A driver as the command line names it: NAME or NAME:PARAMS.
+struct DriverChoice {
+  std::string name;  // all of it
+  std::string type;
+  std::string params;
+};
+DriverChoice parse_driver(std::string_view text);
+
+/// The types that are registered now, sorted by name.
+std::vector<std::string> registered_types(const DriverRegistry& registry);
+
+/// What to run: the choices named, or else every type registered. Throws a Problem (usage) for a
+/// type that is not known, which lists those that are, and for parameters that the driver refuses.
+std::vector<DriverChoice> choose_drivers(std::span<const std::string> named,
+                                         DriverRegistry& registry);
+
+/// Stores, verifies, measures. Throws a Problem when there is no memory or the driver fails in a
+/// way that it must not.
+StoreRow run_driver(const DriverChoice& choice, const Corpus& corpus, const TrialPlan& plan,
+                    DriverRegistry& registry, Console& console);
+
+}  // namespace mmkit::tool

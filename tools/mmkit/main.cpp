@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+//
+// mmkit - the command: tries the library on real data and shows what comes out.
+//
+//   main        streams, signals, the last catch
+//     |
+//   arguments -> options -> <name>_command      one file a subcommand; see commands.hpp for how to
+//   add one
+//                              |
+//           what it works on   |  input_walk -> page_reader -> corpus (codec, same_filled,
+//           page_hash) what it measures   |  trial over driver_run, malloc_run; verify what it
+//           shows      |  table, JSON; console, progress, units
+//
+// Arrows go down and right only: what is shown knows nothing of what is measured. A picture
+// renderer, when there is one, stands beside the table and is given rows in the same way.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <new>
+
+#include "arguments.hpp"
+#include "commands.hpp"
+#include "interrupt.hpp"
+
+namespace mmkit::tool {
+namespace {
+
+/// Files opened later must not become a standard stream that our caller has closed. Whether
+/// standard output was there.
+bool settle_standard_streams() noexcept {
+  bool output_open = true;
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(fd, F_GETFD) != -1) continue;
+    if (fd == STDOUT_FILENO) output_open = false;
+    // The lowest free number, which is this one.
+    static_cast<void>(::open("/dev/null", O_RDWR));
+  }
+  return output_open;
+}
+
+struct Dispatch {
+  Console& console;
+  ExitCode operator()(const TextRequest& request) const {
+    console.result(request.text);
+    return ExitCode::ok;
+  }
+  ExitCode operator()(const PackOptions& options) const {
+    return run_pack(options, console, default_registry());
+  }
+  ExitCode operator()(const DriversOptions& options) const {
+    return run_drivers(options, console, default_registry());
+  }
+};
+
+ExitCode run(int argc, const char* const* argv, Console& console, bool output_open) {
+  try {
+    const Arguments arguments = parse_arguments(argc, argv);
+    if (!output_open) throw Problem(ExitCode::no_output, "standard output is closed");
+    return std::visit(Dispatch{console}, arguments);
+  } catch (const Problem& problem) {
+    if (static_cast<int>(problem.code()) > 128) {
+      console.announce(problem.what());
+    } else {
+      console.error(problem.what());
+    }
+    return problem.code();
+  } catch (const std::bad_alloc&) {
+    console.error("out of memory; a smaller --max-bytes needs less");
+    return ExitCode::out_of_memory;
+  } catch (const std::exception& failure) {
+    console.error(failure.what());
+    return ExitCode::internal;
+  }
+}
+
+}  // namespace
+}  // namespace mmkit::tool
+
+int main(int argc, char** argv) {
+  using namespace mmkit::tool;
+  const bool output_open = settle_standard_streams();
+  std::signal(SIGPIPE,
+              SIG_IGN);  // a closed pipe is an error of write(2), with an exit code of ours
+  watch_for_interrupts();
+  Console console(STDOUT_FILENO, STDERR_FILENO);
+  const ExitCode code = run(argc, argv, console, output_open);
+  // Network file systems report a full disk only here.
+  if (output_open && ::close(STDOUT_FILENO) != 0 && code == ExitCode::ok) {
+    console.error(
+        fmt::format("the result cannot be written to standard output: {}", std::strerror(errno)));
+    return static_cast<int>(ExitCode::no_output);
+  }
+  return static_cast<int>(code);
+}

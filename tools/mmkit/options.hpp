@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+//
+// Options - what each subcommand was asked to do, free of how it was written on the command line.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "codec.hpp"
+#include "console.hpp"
+
+namespace mmkit::tool {
+
+/// How results are written.
+enum class ResultForm { text, json };
+/// What input that cannot be read means, as long as some can.
+enum class InputRule { lenient, strict };
+
+struct PackOptions {
+  std::vector<std::string> paths;
+  std::vector<std::string> drivers;  // NAME or NAME:PARAMS; none: every one registered
+  CodecChoice codec;
+  std::uint64_t max_bytes = std::uint64_t{1} << 30;
+  std::uint64_t seed = 1;
+  ResultForm form = ResultForm::text;
+  InputRule rule = InputRule::lenient;
+  Chatter chatter = Chatter::normal;
+  ProgressMode progress = ProgressMode::automatic;
+};
+
+struct DriversOptions {
+  ResultForm form = ResultForm::text;
+};
+
+}  // namespace mmkit::tool
