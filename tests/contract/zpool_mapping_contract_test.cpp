@@ -118,6 +118,19 @@ TEST_P(ZpoolMapping, EndsTheOldOneWhenItIsAssignedTo) {
   EXPECT_TRUE(pool.try_free(two));
 }
 
+TEST_P(ZpoolMapping, SurvivesAnAssignmentToItself) {
+  Zpool& pool = make_pool();
+  const Handle handle = pool.store(make_pattern(100, 9)).value();
+  Mapping mapping = pool.map(handle, MapMode::read_only);
+  Mapping& itself = mapping;
+  mapping = std::move(itself);
+  ASSERT_TRUE(mapping);
+  EXPECT_TRUE(has_pattern(mapping.const_bytes().first(100), 9));
+  EXPECT_EQ(pool.try_free(handle).error(), Errc::busy);
+  mapping = Mapping();
+  EXPECT_TRUE(pool.try_free(handle));
+}
+
 TEST_P(ZpoolMapping, MayBePassedToAnotherThread) {
   Zpool& pool = make_pool();
   const Handle handle = pool.store(make_pattern(700, 4)).value();

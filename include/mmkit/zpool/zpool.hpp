@@ -60,12 +60,13 @@ class [[nodiscard]] Mapping {
         bytes_(std::exchange(other.bytes_, {})),
         handle_(other.handle_),
         audit_(other.audit_) {}
+  /// Ends the mapping that was here; assigned to itself it stays.
   Mapping& operator=(Mapping&& other) noexcept {
-    Mapping old(std::move(*this));
-    pool_ = std::exchange(other.pool_, nullptr);
-    bytes_ = std::exchange(other.bytes_, {});
-    handle_ = other.handle_;
-    audit_ = other.audit_;
+    Mapping moved(std::move(other));
+    std::swap(pool_, moved.pool_);
+    std::swap(bytes_, moved.bytes_);
+    std::swap(handle_, moved.handle_);
+    std::swap(audit_, moved.audit_);
     return *this;
   }
   inline ~Mapping();
