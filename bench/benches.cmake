@@ -24,5 +24,5 @@ if(TARGET mmkit_bench_zpool)
                LABELS bench
                ENVIRONMENT "MMKIT_BENCH_DATA=${broken_data}"
                PASS_REGULAR_EXPRESSION
-               "mem-node.lz4.u16: offset 2: the file ends after 1 bytes of a record of 2")
+               "mem-node.lz4.u16: offset 2: the file ends after 1 of the 2 bytes of a record")
 endif()

@@ -6,15 +6,19 @@
 //   round 2   B C A calibrator      milliseconds apart, and the median over the rounds is reported:
 //   round 3   C A B calibrator      what slows the machine for a while slows both sides of it.
 //
+// A turn in which the thread lost its CPU to another program is repeated.
 // A comparison is one benchmark of Google Benchmark, and one round one iteration of it; medians and
 // ratios are its user counters. What the contenders need is made when the comparison starts and
 // ends with it, so that a filtered run pays only for what it runs.
 #pragma once
 
 #include <benchmark/benchmark.h>
+#include <sys/resource.h>
+#include <sys/single_threaded.h>
 
 #include <cstddef>
 #include <functional>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -24,6 +28,7 @@
 #include "support/harness.hpp"
 #include "support/statistics.hpp"
 #include "support/table.hpp"
+#include "support/two_threads.hpp"
 
 namespace mmkit::bench {
 
@@ -42,6 +47,11 @@ struct Target {
   enum class Kind { at_most, at_least } kind = Kind::at_most;
 };
 
+/// How many threads the process has while a comparison runs. The C library leaves out atomic
+/// operations while it has one; so may others. A process that had two never counts as alone again,
+/// so comparisons alone are registered first.
+enum class Company { alone, second_thread };
+
 struct Comparison {
   std::string name;                     // "steady/mem-node/touch:0"
   std::string title;                    // what a figure is, with its unit
@@ -49,6 +59,7 @@ struct Comparison {
   std::vector<std::string> references;  // contenders that the others are set against
   std::function<std::vector<Contender>()> make;
   std::vector<Target> targets{};
+  Company company = Company::alone;
   std::function<std::string()> footnote{};  // printed under the table; may be empty
 };
 
@@ -58,7 +69,9 @@ namespace detail {
 class Run {
  public:
   explicit Run(const Comparison& comparison)
-      : comparison_(comparison), contenders_(comparison.make()) {
+      : comparison_(comparison),
+        sleeper_(comparison.company == Company::second_thread ? new TwoThreads : nullptr),
+        contenders_(comparison.make()) {
     samples_.assign(contenders_.size(),
                     std::vector<std::vector<double>>(comparison.columns.size()));
     for (Contender& contender : contenders_) contender.turn();  // warm, and not counted
@@ -67,7 +80,7 @@ class Run {
   void round() {
     for (std::size_t i = 0; i < contenders_.size(); ++i) {
       const std::size_t turn = (i + rounds_) % contenders_.size();
-      const Figures figures = contenders_[turn].turn();
+      const Figures figures = undisturbed_turn(contenders_[turn]);
       for (std::size_t column = 0; column < figures.size(); ++column) {
         samples_[turn][column].push_back(figures[column]);
       }
@@ -99,9 +112,13 @@ class Run {
       table.add_row(row);
     }
     std::string text = comparison_.name + ": " + comparison_.title + "\n" + table.render();
-    text += "  " + std::to_string(rounds_) + " rounds; in the same rounds an atomic addition " +
-            figure(quartiles(atomic_add_).median) + " ns, a plain one " +
-            figure(quartiles(plain_add_).median) + " ns\n";
+    text += "  " + std::to_string(rounds_) + " rounds, " +
+            (__libc_single_threaded != 0 ? "in a process of one thread" : "with threads about") +
+            "; in the same rounds an atomic addition " + figure(quartiles(atomic_add_).median) +
+            " ns, a plain one " + figure(quartiles(plain_add_).median) + " ns\n";
+    if (repeated_ != 0) {
+      text += "  " + std::to_string(repeated_) + " turns were interrupted and repeated\n";
+    }
     if (comparison_.footnote) text += comparison_.footnote();
     return text;
   }
@@ -136,6 +153,23 @@ class Run {
   }
 
  private:
+  // A turn during which this thread kept its CPU; after some tries, whatever it was. What a turn
+  // itself waits for is no disturbance: a thread that sleeps goes of its own will.
+  Figures undisturbed_turn(Contender& contender) {
+    constexpr int kTries = 8;
+    for (int i = 1;; ++i) {
+      const long before = times_interrupted();
+      Figures figures = contender.turn();
+      if (times_interrupted() == before || i == kTries) return figures;
+      ++repeated_;
+    }
+  }
+  static long times_interrupted() {
+    ::rusage usage{};
+    ::getrusage(RUSAGE_THREAD, &usage);
+    return usage.ru_nivcsw;
+  }
+
   bool present(const std::string& name) const { return index_of(name) != contenders_.size(); }
   std::size_t index_of(const std::string& name) const {
     std::size_t i = 0;
@@ -154,17 +188,19 @@ class Run {
   }
 
   const Comparison& comparison_;
+  std::unique_ptr<TwoThreads> sleeper_;
   std::vector<Contender> contenders_;
   std::vector<std::vector<std::vector<double>>> samples_;  // [contender][column][round]
   std::vector<double> atomic_add_, plain_add_;
   Calibrator calibrator_;
-  std::size_t rounds_ = 0;
+  std::size_t rounds_ = 0, repeated_ = 0;
 };
 
 }  // namespace detail
 
 /// Makes `comparison` a benchmark of this program.
 inline void register_comparison(Comparison comparison, const Options& options) {
+  if (comparison.company == Company::second_thread) comparison.name += "/threaded";
   const std::string name = comparison.name;
   register_section(name, options.rounds,
                    [comparison = std::move(comparison)](::benchmark::State& state) {

@@ -46,6 +46,7 @@ inline Results& results() {
 // Prints our sections where Google Benchmark would print its lines.
 class SectionReporter final : public ::benchmark::BenchmarkReporter {
  public:
+  explicit SectionReporter(const Options& options) : quick_(options.quick) {}
   bool ReportContext(const Context&) override {
     std::printf("%s", machine_statement().c_str());
     return true;
@@ -67,10 +68,15 @@ class SectionReporter final : public ::benchmark::BenchmarkReporter {
     }
   }
   void Finalize() override {
-    if (!verdicts_.empty()) std::printf("\ntargets\n%s", verdicts_.c_str());
+    if (quick_) {
+      std::printf("\na quick run: the times mean little, and targets are not judged\n");
+    } else if (!verdicts_.empty()) {
+      std::printf("\ntargets\n%s", verdicts_.c_str());
+    }
   }
 
  private:
+  const bool quick_;
   std::string verdicts_;
 };
 
@@ -135,7 +141,7 @@ inline int run_benchmarks(int argc, char** argv,
   if (own_format) {
     ::benchmark::RunSpecifiedBenchmarks();
   } else {
-    detail::SectionReporter reporter;
+    detail::SectionReporter reporter(options);
     ::benchmark::RunSpecifiedBenchmarks(&reporter);
   }
   ::benchmark::Shutdown();

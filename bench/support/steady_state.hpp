@@ -5,7 +5,7 @@
 // A turn is some batches: choose `batch` live objects at random, free them all, make as many new
 // ones of random sizes. Choosing is not timed, and what was chosen is copied next to each other
 // first, so that the figures are the heap's and not those of the list of picks. Every contender of
-// a comparison draws the same numbers, hence frees and makes the same objects.
+// a comparison draws the same numbers, hence frees and makes the same objects in the same order.
 #pragma once
 
 #include <cstddef>

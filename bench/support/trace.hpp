@@ -52,8 +52,8 @@ inline std::vector<unsigned char> read_records(const std::string& path, std::siz
   const std::size_t rest = bytes.size() % record_bytes;
   if (rest != 0) {
     bad_trace(path, bytes.size() - rest,
-              "the file ends after " + std::to_string(rest) + " bytes of a record of " +
-                  std::to_string(record_bytes));
+              "the file ends after " + std::to_string(rest) + " of the " +
+                  std::to_string(record_bytes) + " bytes of a record");
   }
   return bytes;
 }

@@ -6,7 +6,7 @@
 // give the baseline (baselines.hpp), and the pool must be valid and empty at the end.
 //   fill      the sizes of a trace in file order
 //   churn A   after the fill: free a random half, then store a quarter as many, sizes x 0.6
-//   churn B   follow churn-node-py; density at each of its 30 snapshots
+//   churn B   follow churn-node-py; density at each of its 30 snapshots (as churn/<driver>)
 #pragma once
 
 #include <algorithm>
@@ -104,19 +104,21 @@ inline std::string three(double density) {
   return decimal(density, 3);
 }
 
-// The baseline's cell, and whether the figure keeps to it.
+inline bool keeps_to(const std::string& driver, double density, double baseline) {
+  const double above = density - baseline;
+  return must_match_exactly(driver) ? std::abs(above) <= kDensityTolerance
+                                    : above >= -kDensityTolerance;
+}
+
+// The baseline's cell; a figure that does not keep to it fails the run.
 inline std::string against_baseline(const std::string& driver, const std::string& trace,
                                     double density) {
   const std::optional<double> baseline = density_baseline(driver, trace);
   if (!baseline) return "";
-  const double above = density - *baseline;
-  const bool kept = must_match_exactly(driver) ? std::abs(above) <= kDensityTolerance
-                                               : above >= -kDensityTolerance;
-  if (!kept) {
-    fail_run(driver + " on " + trace + ": density " + decimal(density, 4) + ", the baseline is " +
-             three(*baseline));
-  }
-  return three(*baseline) + (kept ? "" : " MISSED");
+  if (keeps_to(driver, density, *baseline)) return three(*baseline);
+  fail_run(driver + " on " + trace + ": density " + decimal(density, 4) + ", the baseline is " +
+           three(*baseline));
+  return three(*baseline) + " MISSED";
 }
 
 inline Section fill_traces(const std::string& driver, ::benchmark::State& state) {
@@ -205,7 +207,14 @@ inline Section follow_churn(const std::string& driver, ::benchmark::State& state
   table.add_row({"pages only", three(mean(pages_only)), three(worst(pages_only))});
   table.add_row({"with metadata", three(mean(with_md)), three(worst(with_md))});
   if (const std::optional<ChurnBaseline> baseline = churn_baseline(driver)) {
-    table.add_row({"baseline, with metadata", three(baseline->mean), three(baseline->worst)});
+    const std::vector<double>& ours = baseline->counts_metadata ? with_md : pages_only;
+    const bool kept = keeps_to(driver, mean(ours), baseline->mean) &&
+                      keeps_to(driver, worst(ours), baseline->worst);
+    if (!kept) fail_run("churn/" + driver + ": mean or worst density is not the baseline's");
+    table.add_row({std::string("baseline of ") +
+                       (baseline->counts_metadata ? "the latter" : "the former") +
+                       (kept ? "" : " MISSED"),
+                   three(baseline->mean), three(baseline->worst)});
   }
   return {"churn/" + driver + ": density at " + std::to_string(with_md.size()) +
           " snapshots of churn-node-py; " + figure(operation_ns) +

@@ -7,8 +7,6 @@
 // which hides something. A benchmark that says "allocate" has to say which.
 #pragma once
 
-#include <benchmark/benchmark.h>
-
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
@@ -21,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/opaque.hpp"
 #include "support/peers.hpp"
 #include "support/trace.hpp"
 
@@ -103,12 +102,12 @@ struct MallocHeap {
 
   Object make(std::size_t size_bytes) {
     void* const block = heap->allocate(size_bytes);
-    ::benchmark::DoNotOptimize(block);
+    use(block);
     if (block == nullptr) out_of_objects(heap->name, size_bytes, "out of memory");
     if constexpr (kTouch == Touch::first_byte) *static_cast<volatile std::byte*>(block) = {};
     if constexpr (kTouch == Touch::whole) {
       std::memcpy(block, content(size_bytes).data(), size_bytes);
-      ::benchmark::ClobberMemory();
+      use(block);
     }
     return block;
   }

@@ -7,7 +7,6 @@
 // over, and two additions in a random page for random objects, where the miss is most of the cost.
 #pragma once
 
-#include <benchmark/benchmark.h>
 #include <sys/mman.h>
 
 #include <atomic>
@@ -22,7 +21,9 @@
 
 #include "support/calibrator.hpp"
 #include "support/comparison.hpp"
+#include "support/opaque.hpp"
 #include "support/random.hpp"
+#include "support/two_threads.hpp"
 #include "zpool/heaps.hpp"
 #include "zpool/steady.hpp"
 
@@ -117,19 +118,19 @@ inline std::vector<Contender> map_contenders(std::size_t live, bool at_random) {
     all.push_back(map_contender(type + " map", new_pool(type), free_in_zpool, live, at_random,
                                 [](Zpool& pool, Handle handle) {
                                   const Mapping mapping = pool.map(handle, MapMode::read_only);
-                                  ::benchmark::DoNotOptimize(mapping.const_bytes().data());
+                                  use(mapping.const_bytes().data());
                                 }));
     all.push_back(map_contender(type + " try_map", new_pool(type), free_in_zpool, live, at_random,
                                 [](Zpool& pool, Handle handle) {
                                   const auto mapping = pool.try_map(handle, MapMode::read_only);
-                                  ::benchmark::DoNotOptimize(mapping->const_bytes().data());
+                                  use(mapping->const_bytes().data());
                                 }));
   }
   for_each_backend_class([&](const std::string& name, auto pool) {
     all.push_back(map_contender(name + " map", pool, free_in_backend, live, at_random,
                                 [](auto& backend, Handle handle) {
                                   const auto bytes = backend.map(handle, MapMode::read_only);
-                                  ::benchmark::DoNotOptimize(bytes->data());
+                                  use(bytes->data());
                                   backend.unmap(handle);
                                 }));
   });
@@ -143,11 +144,12 @@ inline std::vector<Contender> map_contenders(std::size_t live, bool at_random) {
   return all;
 }
 
-inline void register_map(const Options& options, bool at_random) {
+inline void register_map(const Options& options, Company company, bool at_random) {
   Comparison map;
   map.name = at_random ? "map/random" : "map/same";
   map.title = at_random ? "ns to map and unmap, every object of the pool in random order"
                         : "ns to map and unmap, one object over and over";
+  map.company = company;
   map.columns = {"map+unmap"};
   map.references = {kTwoAdditions};
   const std::size_t live = options.scale(common_sizes().size(), 8192);
@@ -160,10 +162,10 @@ inline void register_map(const Options& options, bool at_random) {
 
 }  // namespace detail
 
-/// Registers map/same and map/random.
-inline void register_map(const Options& options) {
-  detail::register_map(options, /*at_random=*/false);
-  detail::register_map(options, /*at_random=*/true);
+/// Registers map/same and map/random; with a second thread, under names that end in /threaded.
+inline void register_map(const Options& options, Company company) {
+  detail::register_map(options, company, /*at_random=*/false);
+  detail::register_map(options, company, /*at_random=*/true);
 }
 
 }  // namespace mmkit::bench

@@ -19,6 +19,7 @@
 #include "support/comparison.hpp"
 #include "support/steady_state.hpp"
 #include "support/trace.hpp"
+#include "support/two_threads.hpp"
 #include "zpool/heaps.hpp"
 
 namespace mmkit::bench {
@@ -45,16 +46,17 @@ Contender steady_contender(const std::string& name, Heap heap, SteadyShape shape
 }
 
 template <Touch kTouch>
-void register_steady(const Options& options) {
+void register_steady(const Options& options, Company company) {
   Comparison steady;
-  steady.name = "steady/touch:" + std::to_string(kTouch == Touch::none         ? 0
-                                                 : kTouch == Touch::first_byte ? 1
-                                                                               : 3);
+  steady.name = std::string("steady/touch:") + (kTouch == Touch::none         ? "0"
+                                                : kTouch == Touch::first_byte ? "1"
+                                                                              : "3");
   steady.title = "ns an object, " + title_of(kTouch);
   steady.columns = {"allocate", "free", "pair"};
   steady.references = {"glibc", "mimalloc"};
   const std::size_t live = options.scale(common_sizes().size(), 8192);
-  const SteadyShape shape{.live = live, .batches_per_turn = options.scale(16, 2)};
+  const SteadyShape shape{.live = live, .batches_per_turn = options.scale(8, 2)};
+  steady.company = company;
   steady.make = [shape] {
     std::vector<Contender> all;
     for (const std::string& type : driver_types()) {
@@ -78,11 +80,11 @@ void register_steady(const Options& options) {
 
 }  // namespace detail
 
-/// Registers steady/touch:0, :1 and :3.
-inline void register_steady(const Options& options) {
-  detail::register_steady<Touch::none>(options);
-  detail::register_steady<Touch::first_byte>(options);
-  detail::register_steady<Touch::whole>(options);
+/// Registers steady/touch:0, :1 and :3; with a second thread, under names that end in /threaded.
+inline void register_steady(const Options& options, Company company) {
+  detail::register_steady<Touch::none>(options, company);
+  detail::register_steady<Touch::first_byte>(options, company);
+  detail::register_steady<Touch::whole>(options, company);
 }
 
 }  // namespace mmkit::bench

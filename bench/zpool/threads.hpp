@@ -136,7 +136,7 @@ inline void register_threads(const Options& options) {
   comparison.columns = {"one", "mix", "mix/one", "own/one", "own"};
   comparison.references = {"glibc"};
   const std::size_t live = options.scale(common_sizes().size(), 8192);
-  const std::size_t batches = options.scale(16, 2);
+  const std::size_t batches = options.scale(8, 2);
   struct Latency {
     std::shared_ptr<TwoThreads> threads;
     Quartiles before;

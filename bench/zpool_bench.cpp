@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT
+//
+// zpool - how densely the drivers pack, and what an object costs in them.
+//
+//   density, churn   payload by bytes held; the same everywhere, decides the exit code
+//   steady           allocate and free beside the mallocs
+//   map              map and unmap beside two atomic additions
+//   threads          two threads on one pool
+#include "support/harness.hpp"
+#include "zpool/density.hpp"
+#include "zpool/map.hpp"
+#include "zpool/steady.hpp"
+#include "zpool/threads.hpp"
+
+int main(int argc, char** argv) {
+  namespace bench = mmkit::bench;
+  return bench::run_benchmarks(argc, argv, [](const bench::Options& options) {
+    bench::register_density();
+    for (const auto company : {bench::Company::alone, bench::Company::second_thread}) {
+      bench::register_steady(options, company);
+      bench::register_map(options, company);
+    }
+    bench::register_threads(options);
+  });
+}
