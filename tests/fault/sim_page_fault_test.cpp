@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: MIT
+//
+// Every call to the system and every allocation of metadata fails in turn, once and for ever. After
+// each failure the structures are whole, nothing is lost or left behind, and the same again works.
+// Also the work done: how many calls it takes to give pages back.
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mmkit/page.hpp>
+#include <mmkit/testing/failing_page_source.hpp>
+#include <vector>
+
+#include "fault/page_failing_system.hpp"
+#include "support/page_memory.hpp"
+
+namespace mmkit {
+namespace {
+
+using testing::Failing;
+using testing::FailingSystem;
+using testing::SystemCall;
+
+constexpr Failing kBoth[] = {Failing::once, Failing::for_ever};
+
+SimPageAllocatorOptions options_of(std::size_t pages, std::size_t retain_pages, bool shareable) {
+  SimPageAllocatorOptions options;
+  options.capacity_bytes = pages * kPageSize;
+  options.retain_bytes = retain_pages * kPageSize;
+  options.shareable = shareable;
+  return options;
+}
+
+// Tells apart what is left behind: bytes of addresses and files. Large, so that it shows.
+struct Footprint {
+  std::size_t mapped = testing::mapped_bytes();
+  std::size_t files = testing::open_files();
+
+  bool grew(std::size_t by_bytes) const {
+    return testing::mapped_bytes() >= mapped + by_bytes || testing::open_files() != files;
+  }
+};
+
+TEST(SimPageFault, CreateLeavesNothingBehindWhereverItFails) {
+  constexpr std::size_t kCapacityBytes = std::size_t{1} << 30;
+  for (const bool shareable : {false, true}) {
+    for (const Failing how : kBoth) {
+      std::uint64_t points = 0;
+      for (std::uint64_t n = 1;; ++n) {
+        FailingSystem system;
+        const Footprint before;
+        system.fail_nth(n, how);
+        auto made = SimPageAllocator::create(options_of(kCapacityBytes / kPageSize, 8, shareable));
+        if (system.failed() == 0) {
+          ASSERT_TRUE(made);
+          break;
+        }
+        ASSERT_FALSE(made) << "call " << n;
+        EXPECT_EQ(made.error(), Errc::out_of_memory) << "call " << n;
+        system.succeed();
+        EXPECT_EQ(Footprint().files, before.files) << "call " << n;
+        // For ever means that munmap fails too: then the addresses cannot but stay.
+        const bool may_stay = how == Failing::for_ever;
+        EXPECT_TRUE(may_stay || !before.grew(kCapacityBytes / 64)) << "call " << n;
+        made = SimPageAllocator::create(options_of(kCapacityBytes / kPageSize, 8, shareable));
+        ASSERT_TRUE(made);
+        (*made)->free_pages((*made)->allocate_pages({}).value());
+        EXPECT_TRUE((*made)->validate());
+        ++points;
+      }
+      // mmap, madvise, mmap, madvise, three objects; a file's creation, size and fork advice.
+      EXPECT_EQ(points, shareable ? 10u : 7u);
+    }
+  }
+}
+
+TEST(SimPageFault, UnmappingThatFailsGivesTheMemoryBackAtLeast) {
+  FailingSystem system;
+  auto pages = SimPageAllocator::create(options_of(64, 64, false)).value();
+  PageRun run = pages->allocate_pages({.pages = 64}).value();
+  testing::fill_run(run, 1);
+  pages->free_pages(run);
+  EXPECT_EQ(testing::present_pages(run), 64u);
+  system.fail_nth(SystemCall::munmap, 1, Failing::once);
+  pages.reset();
+  EXPECT_EQ(system.failed(), 1u);
+  EXPECT_EQ(testing::present_pages(run), 0u);
+  EXPECT_EQ(::munmap(run.data, 64 * kPageSize), 0);
+}
+
+// A scenario that gives pages back in every way there is; every madvise in it fails in turn.
+class ReleaseScenario {
+ public:
+  explicit ReleaseScenario(bool shareable)
+      : pages_(SimPageAllocator::create(options_of(512, 32, shareable)).value()) {}
+
+  // Which frames were given out, in order: the same whether or not the system takes pages back.
+  std::vector<std::uint64_t> run() {
+    frames_.clear();
+    std::vector<PageRun> runs;
+    for (std::size_t i = 0; i < 100; ++i) {
+      runs.push_back(take({.pages = 1 + i % 3}));
+      testing::fill_run(runs.back(), static_cast<unsigned char>(i + 1));
+    }
+    // Every other one, so that no two lie together, beyond the limit several times.
+    for (std::size_t i = 0; i < 100; i += 2) give(runs[i]);
+    for (std::size_t i = 1; i < 100; i += 2) {
+      EXPECT_TRUE(testing::run_is(runs[i], static_cast<unsigned char>(i + 1)));
+    }
+    const PageRun longer = take({.pages = 50, .gfp = Gfp::zero});  // than may be retained
+    EXPECT_TRUE(testing::run_is(longer, 0));
+    testing::fill_run(longer, 0xee);
+    give(longer);
+    pages_->release();
+    EXPECT_TRUE(pages_->validate());
+    for (std::size_t i = 1; i < 100; i += 2) give(runs[i]);
+    pages_->release();
+    EXPECT_TRUE(pages_->validate());
+    // Nothing is lost: all frames can be had at once, and read as zero where that was asked for.
+    const PageRun all = take({.pages = 512, .gfp = Gfp::zero});
+    EXPECT_TRUE(testing::run_is(all, 0));
+    testing::fill_run(all, 0xee);
+    give(all);
+    return frames_;
+  }
+  SimPageAllocator& pages() { return *pages_; }
+
+ private:
+  PageRun take(const PageRequest& request) {
+    const PageRun run = pages_->allocate_pages(request).value();
+    frames_.push_back(static_cast<std::uint64_t>(run.first));
+    return run;
+  }
+  void give(const PageRun& run) {
+    pages_->free_pages(run);
+    EXPECT_TRUE(pages_->validate());
+  }
+
+  std::unique_ptr<SimPageAllocator> pages_;
+  std::vector<std::uint64_t> frames_;
+};
+
+TEST(SimPageFault, PagesTheSystemWillNotTakeStayRetained) {
+  for (const bool shareable : {false, true}) {
+    for (const Failing how : kBoth) {
+      std::uint64_t points = 0;
+      for (std::uint64_t n = 1;; ++n) {
+        SCOPED_TRACE(n);
+        ReleaseScenario scenario(shareable);
+        FailingSystem system;
+        system.fail_nth(SystemCall::madvise, n, how);
+        scenario.run();
+        const std::uint64_t failed = system.failed();
+        PageSourceStats stats = scenario.pages().stats();
+        ASSERT_EQ(stats.release_failures, failed);
+        ASSERT_EQ(stats.held_pages, 0u);
+        ASSERT_EQ(stats.failures, 0u);
+        // The system takes them when it can again.
+        system.succeed();
+        const std::size_t retained = stats.retained_pages;
+        ASSERT_EQ(scenario.pages().release(), retained);
+        stats = scenario.pages().stats();
+        ASSERT_EQ(stats.resident_pages, 0u);
+        ASSERT_TRUE(scenario.pages().validate());
+        if (failed == 0) break;
+        ++points;
+      }
+      EXPECT_GT(points, 50u);
+    }
+  }
+}
+
+TEST(SimPageFault, TheSameFramesComeAfterReleaseFailedForEver) {
+  FailingSystem system;
+  system.fail_nth(SystemCall::madvise, 3, Failing::for_ever);  // two are create's
+  ReleaseScenario scenario(false);
+  scenario.run();
+  EXPECT_GT(system.failed(), 0u);
+  EXPECT_EQ(scenario.pages().stats().retained_pages, 512u);
+  system.succeed();
+  EXPECT_EQ(scenario.pages().release(), 512u);
+  // All free again: from here on it is like a new one.
+  EXPECT_EQ(scenario.run(), ReleaseScenario(false).run());
+}
+
+TEST(SimPageFault, ARefusalIsNotRepeatedBeforeAnotherBatchWasFreed) {
+  const auto pages = SimPageAllocator::create(options_of(4096, 256, false)).value();
+  std::vector<PageRun> runs;
+  for (int i = 0; i < 2000; ++i) runs.push_back(pages->allocate_pages({}).value());
+  FailingSystem system;
+  system.fail_nth(SystemCall::madvise, 1, Failing::for_ever);
+  std::size_t freed = 0;
+  for (; freed < 257; ++freed) pages->free_pages(runs[freed]);
+  EXPECT_EQ(system.failed(), 1u);
+  for (; freed < 257 + 127; ++freed) pages->free_pages(runs[freed]);
+  EXPECT_EQ(system.failed(), 1u);
+  pages->free_pages(runs[freed++]);  // half the limit since: one batch
+  EXPECT_EQ(system.failed(), 2u);
+  for (; freed < 2000; ++freed) pages->free_pages(runs[freed]);
+  EXPECT_LE(system.failed(), 2 + (2000 - 257 - 128) / 128u);
+  EXPECT_EQ(pages->stats().retained_pages, 2000u);
+  system.succeed();
+  // Back to the limit as soon as the next attempt goes well.
+  for (int i = 0; i < 200; ++i) {
+    const PageRun run = pages->allocate_pages({}).value();
+    pages->free_pages(run);
+  }
+  EXPECT_LE(pages->stats().retained_pages, 256u);
+  EXPECT_TRUE(pages->validate());
+}
+
+TEST(SimPageFault, OperationsThatNeedNoMemoryWorkWhileTheSystemFails) {
+  for (const bool shareable : {false, true}) {
+    const auto pages = SimPageAllocator::create(options_of(512, 64, shareable)).value();
+    FailingSystem system;
+    system.fail_nth(1, Failing::for_ever);
+    std::vector<PageRun> runs;
+    for (int i = 0; i < 64; ++i) runs.push_back(pages->allocate_pages({}).value());
+    const Result<SharedRange> shared = pages->share(runs[5]);
+    EXPECT_EQ(shared.has_value(), shareable);
+    for (const PageRun& run : runs) pages->free_pages(run);
+    EXPECT_EQ(pages->stats().held_pages, 0u);
+    EXPECT_TRUE(pages->validate());
+    EXPECT_EQ(system.failed(), 0u);  // none was even asked for
+  }
+}
+
+TEST(SimPageFault, DestructionEndsWhateverFails) {
+  for (const bool shareable : {false, true}) {
+    auto pages = SimPageAllocator::create(options_of(64, 64, shareable)).value();
+    const PageRun run = pages->allocate_pages({.pages = 8}).value();
+    testing::fill_run(run, 1);
+    pages->free_pages(run);
+    const std::size_t files = testing::open_files();
+    FailingSystem system;
+    system.fail_nth(1, Failing::for_ever);
+    pages.reset();
+    EXPECT_GE(system.failed(), 2u);
+    EXPECT_EQ(testing::open_files(), files - (shareable ? 1u : 0u));
+  }
+}
+
+// ---------------------------------------------------------------- work, instead of time
+
+TEST(SimPageWork, NoSystemCallUpToTheLimit) {
+  const auto pages = SimPageAllocator::create(options_of(4096, 256, false)).value();
+  FailingSystem system;
+  std::vector<PageRun> runs;
+  for (int round = 0; round < 100; ++round) {
+    for (int i = 0; i < 256; ++i) runs.push_back(pages->allocate_pages({}).value());
+    for (const PageRun& run : runs) pages->free_pages(run);
+    runs.clear();
+  }
+  for (const SystemCall call : {SystemCall::mmap, SystemCall::munmap, SystemCall::madvise}) {
+    EXPECT_EQ(system.calls(call), 0u);
+  }
+}
+
+TEST(SimPageWork, PagesThatLieTogetherGoBackInOneCall) {
+  const auto pages = SimPageAllocator::create(options_of(4096, 1024, false)).value();
+  std::vector<PageRun> runs;
+  for (int i = 0; i < 1024; ++i) runs.push_back(pages->allocate_pages({}).value());
+  for (std::size_t i = 0; i < 1024; ++i) pages->free_pages(runs[i * 389 % 1024]);
+  FailingSystem system;
+  EXPECT_EQ(pages->release(), 1024u);
+  EXPECT_EQ(system.calls(SystemCall::madvise), 1u);
+  EXPECT_EQ(system.pages_taken_back(), 1024u);
+}
+
+TEST(SimPageWork, DrainingTakesACallForHalfTheLimit) {
+  const auto pages = SimPageAllocator::create(options_of(16384, 256, false)).value();
+  std::vector<PageRun> runs;
+  for (int i = 0; i < 8192; ++i) runs.push_back(pages->allocate_pages({}).value());
+  FailingSystem system;
+  for (const PageRun& run : runs) pages->free_pages(run);
+  EXPECT_LE(system.calls(SystemCall::madvise), 8192 / 128u);
+  EXPECT_GE(system.pages_taken_back(), 8192u - 256);
+}
+
+TEST(SimPageWork, ScatteredPagesCostACallEachAndNoMore) {
+  const auto pages = SimPageAllocator::create(options_of(4096, 1024, false)).value();
+  std::vector<PageRun> runs;
+  for (int i = 0; i < 1024; ++i) runs.push_back(pages->allocate_pages({}).value());
+  FailingSystem system;
+  for (std::size_t i = 0; i < 1024; i += 2) pages->free_pages(runs[i]);
+  EXPECT_EQ(pages->release(), 512u);
+  EXPECT_EQ(system.calls(SystemCall::madvise), 512u);
+  for (std::size_t i = 1; i < 1024; i += 2) pages->free_pages(runs[i]);
+}
+
+}  // namespace
+}  // namespace mmkit
