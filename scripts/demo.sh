@@ -20,7 +20,7 @@ if (($#)); then
 fi
 
 # Enough bytes for steady figures, few enough to end in less than a minute on a small machine.
-readonly max_mib=192
+readonly max_mib=96
 for directory in "/usr/lib/$(uname -m)-linux-gnu" /usr/share/doc; do
   if [[ -d $directory ]]; then
     echo
