@@ -18,7 +18,8 @@ int main() {
     const auto bytes = mapping.const_bytes();
     if (bytes.size() < kText.size()) return 3;
     if (std::memcmp(bytes.data(), kText.data(), kText.size()) != 0) return 4;
-    std::printf("zbud holds: %.*s\n", static_cast<int>(kText.size()), reinterpret_cast<const char*>(bytes.data()));
+    std::printf("zbud holds: %.*s\n", static_cast<int>(kText.size()),
+                reinterpret_cast<const char*>(bytes.data()));
   }
   (*pool)->free(*handle);
   return 0;
