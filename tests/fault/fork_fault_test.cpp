@@ -6,31 +6,19 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include <cerrno>
+#include <cstdio>
 #include <mmkit/base/fork.hpp>
 #include <mmkit/base/mutex.hpp>
 
+#include "fault/failing_atfork.hpp"
 #include "support/child_process.hpp"
-
-// The linker's --wrap=pthread_atfork sends the library's call here.
-namespace {
-int failures_to_come = 0;
-int registrations = 0;
-}  // namespace
-
-extern "C" int __real_pthread_atfork(void (*)(), void (*)(), void (*)());  // NOLINT
-extern "C" int __wrap_pthread_atfork(void (*prepare)(), void (*parent)(), void (*child)());
-extern "C" int __wrap_pthread_atfork(void (*prepare)(), void (*parent)(), void (*child)()) {
-  if (failures_to_come > 0) {
-    --failures_to_come;
-    return ENOMEM;
-  }
-  ++registrations;
-  return __real_pthread_atfork(prepare, parent, child);
-}
 
 namespace mmkit {
 namespace {
+
+using testing::fail_registrations;
+using testing::fork_registrations;
+using testing::registration_failures_left;
 
 class Participant final : public ForkParticipant {
  public:
@@ -59,10 +47,10 @@ class ForkFaultTest : public ::testing::Test {
 
 [[noreturn]] void join_when_the_first_registration_fails() {
   Participant one;
-  failures_to_come = 1;
+  fail_registrations(1);
   const Status refused = one.join_fork(LockRank::pool);
   REQUIRE(!refused && refused.error() == Errc::out_of_memory);
-  REQUIRE(!one.is_linked() && registrations == 0);
+  REQUIRE(!one.is_linked() && fork_registrations() == 0);
   REQUIRE(one.fork_rank() == LockRank::leaf);  // as it was
   const auto forked_without_handlers = [&] { return one.locked == 0 && one.in_child == 0 ? 0 : 1; };
   REQUIRE(testing::run_in_child(forked_without_handlers) == 0);
@@ -71,11 +59,11 @@ class ForkFaultTest : public ::testing::Test {
 
   // The next who asks tries again, and once it went well nobody does.
   REQUIRE(one.join_fork(LockRank::pool).has_value());
-  REQUIRE(one.is_linked() && registrations == 1);
+  REQUIRE(one.is_linked() && fork_registrations() == 1);
   Participant two;
-  failures_to_come = 1;
+  fail_registrations(1);
   REQUIRE(two.join_fork(LockRank::registry).has_value());
-  REQUIRE(registrations == 1 && failures_to_come == 1);
+  REQUIRE(fork_registrations() == 1 && registration_failures_left() == 1);
 
   const auto once_each = [&] {
     const bool good =
@@ -92,13 +80,13 @@ TEST_F(ForkFaultTest, JoinSaysOutOfMemoryAndChangesNothingWhenTheSystemTakesNoHa
 }
 
 [[noreturn]] void join_when_registration_fails_for_ever() {
-  failures_to_come = 1 << 20;
+  fail_registrations(1 << 20);
   for (int i = 0; i < 100; ++i) {
     Participant one;
     const Status refused = one.join_fork(LockRank::pool);
     REQUIRE(!refused && refused.error() == Errc::out_of_memory && !one.is_linked());
   }
-  REQUIRE(registrations == 0);
+  REQUIRE(fork_registrations() == 0);
   Mutex mutex(LockRank::fork);  // no rank of a failed join is left behind
   mutex.lock();
   mutex.unlock();
