@@ -51,7 +51,10 @@ using detail::DriverHold;
 
 // A type being fetched, on the stack of the thread that fetches it.
 struct DriverRegistry::Loading : ListNode<> {
+  bool is_mine() const noexcept { return ::pthread_equal(thread, ::pthread_self()) != 0; }
+
   std::string_view type;
+  std::string_view waits_for;  // another type being fetched; empty: none
   pthread_t thread{};
 };
 
@@ -128,6 +131,9 @@ void DriverRegistry::for_each_type(const std::function<void(std::string_view)>& 
 void DriverRegistry::set_loader(Loader loader) {
   std::shared_ptr<const Loader> fresh;
   if (loader) fresh = std::make_shared<const Loader>(std::move(loader));
+  // A fork in the middle of a load must find it, also when no driver was registered yet. Where the
+  // system takes no handler, register_driver() asks again, and can say so.
+  static_cast<void>(join_fork(LockRank::registry));
   // The one before ends outside the lock: what it captured may do anything.
   MutexLock lock(mutex_);
   std::swap(loader_, fresh);
@@ -141,11 +147,23 @@ DriverEntry* DriverRegistry::find(std::string_view type) const noexcept {
   return nullptr;
 }
 
-bool DriverRegistry::is_loading(std::string_view type) const noexcept {
-  for (const Loading* at = loading_.front(); at != nullptr; at = loading_.next(*at)) {
-    if (at->type == type) return true;
+DriverRegistry::Loading* DriverRegistry::find_loading(std::string_view type) const noexcept {
+  for (Loading* at = loading_.front(); at != nullptr; at = loading_.next(*at)) {
+    if (at->type == type) return at;
   }
-  return false;
+  return nullptr;
+}
+
+// Ends, because nobody begins a wait that closes a ring.
+bool DriverRegistry::waits_for_this_thread(const Loading* loading) const noexcept {
+  while (loading != nullptr && !loading->is_mine()) loading = find_loading(loading->waits_for);
+  return loading != nullptr;
+}
+
+void DriverRegistry::note_wait(std::string_view type) noexcept {
+  for (Loading* at = loading_.front(); at != nullptr; at = loading_.next(*at)) {
+    if (at->is_mine()) at->waits_for = type;
+  }
 }
 
 DriverEntry* DriverRegistry::find_or_load(std::string_view type) noexcept {
@@ -153,12 +171,12 @@ DriverEntry* DriverRegistry::find_or_load(std::string_view type) noexcept {
   if (DriverEntry* known = find(type)) return known;
   if (loader_ == nullptr) return nullptr;
 
-  for (const Loading* at = loading_.front(); at != nullptr; at = loading_.next(*at)) {
-    // A loader that asks for what it is loading would wait for itself.
-    if (at->type == type && ::pthread_equal(at->thread, ::pthread_self()) != 0) return nullptr;
-  }
-  if (is_loading(type)) {
-    while (is_loading(type)) loaded_.wait(mutex_);
+  if (const Loading* other = find_loading(type)) {
+    // A loader that asks for what it is loading, or for what waits for that, would wait for ever.
+    if (waits_for_this_thread(other)) return nullptr;
+    note_wait(type);
+    while (find_loading(type) != nullptr) loaded_.wait(mutex_);
+    note_wait({});
     return find(type);
   }
   Loading mine;
@@ -187,9 +205,11 @@ void DriverRegistry::on_child() noexcept {
   MutexLock lock(mutex_);
   for (Loading* at = loading_.front(); at != nullptr;) {
     Loading* next = loading_.next(*at);
-    if (::pthread_equal(at->thread, ::pthread_self()) == 0) loading_.remove(*at);
+    if (!at->is_mine()) loading_.remove(*at);
     at = next;
   }
+  // It counts waiters that are gone, and would wait for them.
+  ::new (static_cast<void*>(&loaded_)) CondVar;
 }
 
 // The built-in drivers, named one by one: a driver that registered itself from a static initialiser

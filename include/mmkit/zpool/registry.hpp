@@ -71,7 +71,11 @@ class DriverRegistry : private ForkParticipant {
   // Lets go of the lock while a loader runs.
   detail::DriverEntry* find_or_load(std::string_view type) noexcept MMKIT_REQUIRES(mutex_);
   detail::DriverEntry* find(std::string_view type) const noexcept MMKIT_REQUIRES(mutex_);
-  bool is_loading(std::string_view type) const noexcept MMKIT_REQUIRES(mutex_);
+  Loading* find_loading(std::string_view type) const noexcept MMKIT_REQUIRES(mutex_);
+  // Whether that load is this thread's, or waits for one of this thread's.
+  bool waits_for_this_thread(const Loading* loading) const noexcept MMKIT_REQUIRES(mutex_);
+  // Notes in this thread's loads what they wait for; empty: nothing.
+  void note_wait(std::string_view type) noexcept MMKIT_REQUIRES(mutex_);
 
   void lock_for_fork() noexcept override MMKIT_NO_THREAD_SAFETY_ANALYSIS;
   void unlock_after_fork() noexcept override MMKIT_NO_THREAD_SAFETY_ANALYSIS;
