@@ -167,8 +167,9 @@ Result<Handle> Zpool::retry(Errc why, const std::byte* object, std::size_t size_
   }
   for (unsigned tries = 0;; ++tries) {
     const std::uint64_t refusals = control.pages.refusals();
-    // This try, too, is a failure that the backend counted and the caller did not see.
-    control.retried.fetch_add(1, std::memory_order_relaxed);
+    // The try before was a failure that the backend counted and the caller does not see. Release:
+    // pairs with stats().
+    control.retried.fetch_add(1, std::memory_order_release);
     Result<Handle> handle = object == nullptr ? backend_->allocate(size_bytes, gfp)
                                               : backend_->store(std::span(object, size_bytes), gfp);
     if (handle || handle.error() != Errc::out_of_memory) return handle;
@@ -189,8 +190,10 @@ Result<std::size_t> Zpool::compact() noexcept {
 }
 
 ZpoolStats Zpool::stats() const noexcept {
+  // First, and acquire: pairs with retry(), so that each of these is among the failures below.
+  const std::uint64_t retried = control_->retried.load(std::memory_order_acquire);
   ZpoolStats stats = backend_->stats();
-  stats.failures -= control_->retried.load(std::memory_order_relaxed);
+  stats.failures -= retried;
   stats.metadata_bytes += sizeof(Zpool) + sizeof(Control);
   return stats;
 }
