@@ -19,29 +19,18 @@
 
 #include "support/child_process.hpp"
 #include "support/page_memory.hpp"
+#include "support/sanitized.hpp"
 
 namespace mmkit {
 namespace {
 
 using testing::file_pages;
 using testing::fill_run;
+using testing::kSanitized;
 using testing::present_pages;
 using testing::run_in_child;
 using testing::run_is;
 using testing::thread_faults;
-
-// Sanitizers keep shadow memory that faults, and call the system on their own account.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
-#else
-constexpr bool kSanitized = false;
-#endif
 
 std::unique_ptr<SimPageAllocator> make(std::size_t pages, std::size_t retain_pages,
                                        bool shareable = false) {
