@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <mmkit/zpool/zbud.hpp>
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <cstring>
 #include <new>
@@ -55,6 +57,13 @@ const ZpoolDriver& zbud_driver() noexcept {
   return driver;
 }
 
+struct ZbudPool::Eviction : ListNode<> {
+  explicit Eviction(ZbudPage& evicted) noexcept : page(&evicted), thread(::pthread_self()) {}
+
+  ZbudPage* page;
+  pthread_t thread;
+};
+
 // ---------------------------------------------------------------- life
 
 Result<std::unique_ptr<ZbudPool>> ZbudPool::create(BackendEnv&& env) noexcept {
@@ -102,7 +111,8 @@ void ZbudPool::report_leftovers() const noexcept {
   const std::size_t objects = stats().objects;
   if (objects == 0) return;
   const std::string_view name(name_.get(), name_bytes_);
-  const Handle mapped = handles_.first_pinned();
+  // In the child of a fork a mapping may be that of a thread which is not there.
+  const Handle mapped = inherited_ ? Handle::none : handles_.first_pinned();
   if (mapped != Handle::none) {
     report_failure({kType, name, "pool destroyed with live mapping", handle_bits::raw(mapped)});
   }
@@ -216,42 +226,47 @@ Result<ZbudPage*> ZbudPool::fresh_page(Gfp gfp) noexcept {
 
 // ---------------------------------------------------------------- objects
 
+// Where a result is handed up it is rebuilt from its value, or returned as it comes: a copy of two
+// registers goes through the stack as one wide load, which waits for every store before it.
 Result<Handle> ZbudPool::add(std::size_t size_bytes, Gfp gfp, const std::byte* object) noexcept {
   gfp = gfp | gfp_;
-  Status fits = check_object_request(size_bytes, gfp, kTraits);
+  if (Status fits = check_object_request(size_bytes, gfp, kTraits); !fits) {
+    return failed(fits.error());
+  }
   // An object that is written before its handle is known is born mapped, so that no eviction meets
   // it half done.
   const bool write = object != nullptr || has(gfp, Gfp::zero);
-  Result<Placed> placed = fits ? place(size_bytes, gfp, write ? 1 : 0) : fail(fits.error());
-  if (!placed) {
-    failures_.fetch_add(1, std::memory_order_relaxed);
-    return fail(placed.error());
-  }
+  const Result<Handle> handle = place(size_bytes, gfp, write ? 1 : 0);
+  if (!handle) return failed(handle.error());
   if (write) {
+    const std::uint32_t slot = handle_bits::index(*handle);
+    std::byte* place = handles_.address_of_slot(slot);
     if (object != nullptr) {
-      std::memcpy(placed->object, object, size_bytes);
+      std::memcpy(place, object, size_bytes);
     } else {
-      std::memset(placed->object, 0, size_bytes);
+      std::memset(place, 0, size_bytes);
     }
-    handles_.unpin(placed->handle);
+    handles_.end_first_mapping(slot);
   }
-  return placed->handle;
+  return *handle;
 }
 
-Result<ZbudPool::Placed> ZbudPool::place(std::size_t size_bytes, Gfp gfp, unsigned pins) noexcept {
-  const bool nowait = has(gfp, Gfp::nowait);
-  if (nowait) {
+Failure ZbudPool::failed(Errc why) noexcept {
+  failures_.fetch_add(1, std::memory_order_relaxed);  // a number on its own
+  return fail(why);
+}
+
+Result<Handle> ZbudPool::place(std::size_t size_bytes, Gfp gfp, unsigned pins) noexcept {
+  if (has(gfp, Gfp::nowait)) {
     if (!mutex_.try_lock()) return fail(Errc::try_again);
   } else {
     mutex_.lock();
   }
-  Result<Placed> placed = place_locked(size_bytes, gfp, pins);
-  mutex_.unlock();
-  return placed;
+  ShortLockGuard lock(mutex_, ShortLockGuard::Adopt{});
+  return place_locked(size_bytes, gfp, pins);
 }
 
-Result<ZbudPool::Placed> ZbudPool::place_locked(std::size_t size_bytes, Gfp gfp,
-                                                unsigned pins) noexcept {
+Result<Handle> ZbudPool::place_locked(std::size_t size_bytes, Gfp gfp, unsigned pins) noexcept {
   const Result<std::uint32_t> slot = handles_.reserve(!has(gfp, Gfp::nowait));
   if (!slot) return fail(slot.error());
   const unsigned chunks = ZbudPage::chunks_for(size_bytes);
@@ -270,26 +285,33 @@ Result<ZbudPool::Placed> ZbudPool::place_locked(std::size_t size_bytes, Gfp gfp,
   }
 
   const Buddy buddy = page->holds(ZbudPage::kFirst) ? ZbudPage::kLast : ZbudPage::kFirst;
+  std::byte* object = page->place(buddy, size_bytes);
+  __builtin_prefetch(object, /*for writing=*/1);  // it comes while the lists are mended
   page->size_bytes[buddy] = static_cast<std::uint16_t>(size_bytes);
   page->slot[buddy] = *slot;
   enlist(*page);
   ++objects_;
   ++allocations_;
   payload_bytes_ += size_bytes;
-  handles_.side(*slot) = Side(page->index, chunks);
-  std::byte* object = page->place(buddy, size_bytes);
-  return Placed{handles_.publish(*slot, object, pins), object};
+  handles_.set_side(*slot, {page->index, static_cast<std::uint32_t>(size_bytes)});
+  return handles_.publish(*slot, object, pins);
 }
 
 Status ZbudPool::free(Handle handle) noexcept {
-  // Looked at first without the lock: misuse costs others nothing, and the slot is in the cache by
-  // the time it is changed.
-  if (!handles_.is_live(handle)) return fail(Errc::invalid_argument);
+  // Looked at first without the lock: misuse costs others nothing, and what is about to change is on
+  // its way into the cache. The object's line too: its room is taken again soon, the lists being
+  // stacks, and who writes there then finds the translation of the address, the dearest part.
+  const auto seen = handles_.glimpse(handle);
+  if (!seen.live) return fail(Errc::invalid_argument);
+  __builtin_prefetch(seen.address, /*for writing=*/1);
+  if (const PageChunk* chunk = pages_by_index_.find(seen.side.page / kChunkPages)) {
+    __builtin_prefetch(&chunk->page[seen.side.page % kChunkPages], /*for writing=*/1);
+  }
   ShortLockGuard lock(mutex_);
   const Result<std::byte*> object = handles_.kill(handle);
   if (!object) return fail(object.error());
   const std::uint32_t slot = handle_bits::index(handle);
-  ZbudPage& page = this->page(handles_.side(slot).page());
+  ZbudPage& page = this->page(handles_.side(slot).page);
   handles_.recycle(slot);
 
   delist(page);
@@ -313,7 +335,7 @@ Status ZbudPool::free(Handle handle) noexcept {
 void ZbudPool::touch(Handle handle) noexcept {
   ShortLockGuard lock(mutex_);
   if (!handles_.is_live(handle)) return;
-  ZbudPage& page = this->page(handles_.side(handle_bits::index(handle)).page());
+  ZbudPage& page = this->page(handles_.side(handle_bits::index(handle)).page);
   if (page.ListNode<ZbudLru>::is_linked()) lru_.move_to_front(page);
 }
 
@@ -337,11 +359,12 @@ Status ZbudPool::reclaim_page() noexcept {
     ZbudPage* page = lru_.back();
     if (page == nullptr) {
       // Nothing to evict, unless other threads are at it.
-      return fail(pages_in_flight_ == 0 ? Errc::invalid_argument : Errc::try_again);
+      return fail(evictions_.empty() ? Errc::invalid_argument : Errc::try_again);
     }
     delist(*page);
     lru_.remove(*page);
-    ++pages_in_flight_;
+    Eviction eviction(*page);
+    evictions_.push_back(eviction);
     if (!is_mapped(*page)) {
       // The handles are computed under the lock: later the slots may belong to others.
       Handle handles[2] = {};
@@ -353,17 +376,35 @@ Status ZbudPool::reclaim_page() noexcept {
       lock.lock();
       evicted_ += evicted;
     }
-    --pages_in_flight_;
-    if (page->empty()) {
+    if (end_eviction(eviction)) {
       const PageRun run = retire(*page);
       lock.unlock();
       source_.free_pages(run);
       return {};
     }
-    enlist(*page);
-    lru_.push_front(*page);
   }
   return fail(Errc::try_again);
+}
+
+bool ZbudPool::end_eviction(Eviction& eviction) noexcept {
+  ZbudPage& page = *eviction.page;
+  evictions_.remove(eviction);
+  if (page.empty()) return true;
+  enlist(page);
+  lru_.push_front(page);
+  return false;
+}
+
+// Threads that were evicting are not in the child: their pages go back. Their mappings cannot end.
+void ZbudPool::on_child() noexcept {
+  ShortLockGuard lock(mutex_);
+  inherited_ = true;
+  for (Eviction* at = evictions_.front(); at != nullptr;) {
+    Eviction& eviction = *at;
+    at = evictions_.next(eviction);
+    if (::pthread_equal(eviction.thread, ::pthread_self()) != 0) continue;
+    if (end_eviction(eviction)) source_.free_pages(retire(*eviction.page));
+  }
 }
 
 bool ZbudPool::is_mapped(const ZbudPage& page) const noexcept {
@@ -426,7 +467,7 @@ Status ZbudPool::validate() const noexcept {
   }
   // 4, 7
   if (!lru_.validate(used) || lru_.size() + in_flight != used) return broken;
-  if (in_flight != pages_in_flight_) return broken;
+  if (!evictions_.validate(in_flight) || evictions_.size() != in_flight) return broken;
   if (used != pages_.load(std::memory_order_relaxed)) return broken;
   if (objects != objects_ || payload != payload_bytes_) return broken;
   if (!free_descriptors_.validate(free_descriptor_count_)) return broken;
@@ -459,9 +500,9 @@ Status ZbudPool::validate_page(const ZbudPage& page) const noexcept {
     if (!handles_.is_live_slot(slot)) return broken;
     if (handles_.address_of_slot(slot) != page.place(buddy, page.size_bytes[buddy])) return broken;
     if (ZbudPage::buddy_at(handles_.address_of_slot(slot)) != buddy) return broken;
-    const Side& side = handles_.side(slot);
-    if (side.page() != page.index) return broken;
-    if (side.chunks() != ZbudPage::chunks_for(page.size_bytes[buddy])) return broken;
+    const Side side = handles_.side(slot);
+    if (side.page != page.index) return broken;
+    if (side.size_bytes != page.size_bytes[buddy]) return broken;
   }
   return {};
 }

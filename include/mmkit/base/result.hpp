@@ -32,19 +32,34 @@ namespace detail {
 // The code 0 is no Errc, so it can mean "there is a value".
 inline constexpr Errc kNoFailure{};
 
-// Where value and code lie. A trivial T gives a trivial Result, which travels in registers; clang
-// 14 cannot say so with a requires clause on the special members, hence two classes.
-template <class T, bool kTrivial>
-class ResultStorage {
- public:
-  explicit ResultStorage(T&& value) noexcept(std::is_nothrow_move_constructible_v<T>)
-      : value_(std::move(value)) {}
-  explicit ResultStorage(Failure failure) noexcept : code_(failure.code) {}
-
- protected:
+// A trivial value, or none. Not in a union where it can be made from nothing: g++ copies a union
+// through the stack, in one wide load behind two narrow stores, which waits for every store before.
+template <class T, bool kFromNothing>
+struct TrivialValue {
+  TrivialValue() noexcept {}
+  explicit TrivialValue(T&& value) noexcept : value_(std::move(value)) {}
   union {
     T value_;
   };
+};
+template <class T>
+struct TrivialValue<T, true> {
+  TrivialValue() noexcept = default;
+  explicit TrivialValue(T&& value) noexcept : value_(std::move(value)) {}
+  T value_{};
+};
+
+// Where value and code lie. A trivial T gives a trivial Result, which travels in registers; clang
+// 14 cannot say so with a requires clause on the special members, hence two classes.
+template <class T, bool kTrivial>
+class ResultStorage : protected TrivialValue<T, std::is_nothrow_default_constructible_v<T>> {
+  using Value = TrivialValue<T, std::is_nothrow_default_constructible_v<T>>;
+
+ public:
+  explicit ResultStorage(T&& value) noexcept : Value(std::move(value)) {}
+  explicit ResultStorage(Failure failure) noexcept : code_(failure.code) {}
+
+ protected:
   Errc code_ = kNoFailure;
 };
 

@@ -94,6 +94,9 @@ class MMKIT_SCOPED_CAPABILITY ShortLockGuard {
   explicit ShortLockGuard(ShortLock& lock) noexcept MMKIT_ACQUIRE(lock) : lock_(lock) {
     lock_.lock();
   }
+  struct Adopt {};
+  /// Holds a lock that is taken already.
+  ShortLockGuard(ShortLock& lock, Adopt) noexcept MMKIT_REQUIRES(lock) : lock_(lock) {}
   ShortLockGuard(const ShortLockGuard&) = delete;
   ShortLockGuard& operator=(const ShortLockGuard&) = delete;
   ~ShortLockGuard() MMKIT_RELEASE() {

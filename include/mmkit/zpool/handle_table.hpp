@@ -34,13 +34,15 @@
 #include <mmkit/base/growing_table.hpp>
 #include <mmkit/base/intrusive_list.hpp>
 #include <mmkit/base/mutex.hpp>
+#include <mmkit/base/short_lock.hpp>
 #include <mmkit/zpool/handle.hpp>
 #include <new>
 
 namespace mmkit {
 
-/// The handles of one pool. `Side` is a trivial type, written by the driver between reserve() and
-/// publish(), read by whoever holds a pin or the driver's lock.
+/// The handles of one pool. `Side` is a trivial type of at most eight bytes, which lies in the cache
+/// line of its slot: written by the driver between reserve() and publish(), read by whoever holds a
+/// pin or the driver's lock.
 template <class Side>
 class HandleTable {
  public:
@@ -93,6 +95,12 @@ class HandleTable {
     return handle_bits::make(tag_, static_cast<std::uint32_t>(generation), index);
   }
 
+  /// Ends the mapping a slot was published with, before anybody was told its handle: so nobody else
+  /// writes the slot, and a store does. Release: pairs with pin() and kill(), for the object's bytes.
+  void end_first_mapping(std::uint32_t index) noexcept {
+    slot(index).store(load(index) - 1, std::memory_order_release);
+  }
+
   /// Gives back a reserved slot that was never published.
   void cancel(std::uint32_t index) noexcept {
     --reserved_;
@@ -113,14 +121,16 @@ class HandleTable {
   Handle handle_of(std::uint32_t index) const noexcept {
     return handle_bits::make(tag_, static_cast<std::uint32_t>(generation_of(load(index))), index);
   }
-  /// What the driver keeps beside a slot.
-  Side& side(std::uint32_t index) noexcept { return chunk(index)->side[index % kChunkSlots]; }
-  const Side& side(std::uint32_t index) const noexcept {
-    return chunk(index)->side[index % kChunkSlots];
+  /// What the driver keeps beside a slot. Relaxed: publish() and the driver's lock carry the order.
+  Side side(std::uint32_t index) const noexcept {
+    return entry(index).side.load(std::memory_order_relaxed);
+  }
+  void set_side(std::uint32_t index, Side side) noexcept {
+    entry(index).side.store(side, std::memory_order_relaxed);
   }
   /// Whether a slot is live, and how it is mapped. Caller: keeps it from being killed.
   bool is_live_slot(std::uint32_t index) const noexcept {
-    return chunk(index) != nullptr && state_of(load(index)) >= kLive;
+    return index < slots() && state_of(load(index)) >= kLive;
   }
   /// Acquire: pairs with unpin(), so that who finds no pin finds what the last user wrote.
   bool is_pinned_slot(std::uint32_t index) const noexcept {
@@ -180,22 +190,21 @@ class HandleTable {
   /// Maps a live object once more. Errors: not_found (dead), out_of_memory (mapped very often, and
   /// no memory to count it). Thread safety: safe.
   Result<Pinned> pin(Handle handle) noexcept {
-    Chunk* chunk = this->chunk(handle_bits::index(handle));
-    if (chunk == nullptr) return fail(Errc::not_found);
-    const std::uint32_t at = handle_bits::index(handle) % kChunkSlots;
-    std::atomic<std::uint64_t>& slot = chunk->slot[at];
+    Entry* entry = find(handle);
+    if (entry == nullptr) return fail(Errc::not_found);
+    std::atomic<std::uint64_t>& slot = entry->slot;
     // Relaxed: the exchange below orders, and fails if this is stale.
     std::uint64_t word = slot.load(std::memory_order_relaxed);
     while (names(handle, word)) {
       if (state_of(word) >= kMostPins) {
         Status counted = pin_excess(handle, slot);
         if (!counted) return fail(counted.error());
-        return Pinned{address(word), chunk->side[at]};
+        return Pinned{address(word), entry->side.load(std::memory_order_relaxed)};
       }
       // Acquire: pairs with publish().
       if (slot.compare_exchange_weak(word, word + 1, std::memory_order_acquire,
                                      std::memory_order_relaxed)) {
-        return Pinned{address(word), chunk->side[at]};
+        return Pinned{address(word), entry->side.load(std::memory_order_relaxed)};
       }
     }
     return fail(Errc::not_found);
@@ -204,9 +213,9 @@ class HandleTable {
   /// Ends one mapping. Returns false when the object is not mapped, or not live: misuse.
   /// Thread safety: safe.
   bool unpin(Handle handle) noexcept {
-    Chunk* chunk = this->chunk(handle_bits::index(handle));
-    if (chunk == nullptr) return false;
-    std::atomic<std::uint64_t>& slot = chunk->slot[handle_bits::index(handle) % kChunkSlots];
+    Entry* entry = find(handle);
+    if (entry == nullptr) return false;
+    std::atomic<std::uint64_t>& slot = entry->slot;
     std::uint64_t word = slot.load(std::memory_order_relaxed);
     while (names(handle, word) && state_of(word) != kLive) {
       if (state_of(word) == kManyPins) {
@@ -227,13 +236,17 @@ class HandleTable {
   /// follow. Returns the object's address. Errors: invalid_argument (dead already), busy (mapped).
   /// Thread safety: safe; of several calls at one instant one succeeds.
   Result<std::byte*> kill(Handle handle) noexcept {
-    Chunk* chunk = this->chunk(handle_bits::index(handle));
-    if (chunk == nullptr) return fail(Errc::invalid_argument);
-    std::atomic<std::uint64_t>& slot = chunk->slot[handle_bits::index(handle) % kChunkSlots];
+    Entry* entry = find(handle);
+    if (entry == nullptr) return fail(Errc::invalid_argument);
+    std::atomic<std::uint64_t>& slot = entry->slot;
     std::uint64_t word = slot.load(std::memory_order_relaxed);
     do {
       if (!names(handle, word)) return fail(Errc::invalid_argument);
       if (state_of(word) != kLive) return fail(Errc::busy);
+      if (detail::single_threaded()) {
+        slot.store(next_generation(word), std::memory_order_relaxed);  // nobody to race with
+        break;
+      }
       // Acquire: pairs with unpin() and publish(). Release: whoever reads the new generation knows
       // that the handle is dead.
     } while (!slot.compare_exchange_weak(word, next_generation(word), std::memory_order_acq_rel,
@@ -243,11 +256,22 @@ class HandleTable {
 
   /// Whether the handle names an object at this instant. Thread safety: safe.
   bool is_live(Handle handle) const noexcept {
-    const Chunk* chunk = this->chunk(handle_bits::index(handle));
+    const Entry* entry = find(handle);
     // Acquire: pairs with the release of kill(): who sees it dead sees what came before.
-    return chunk != nullptr &&
-           names(handle, chunk->slot[handle_bits::index(handle) % kChunkSlots].load(
-                             std::memory_order_acquire));
+    return entry != nullptr && names(handle, entry->slot.load(std::memory_order_acquire));
+  }
+
+  /// What a handle named a moment ago, to be fetched ahead of the lock: a hint, and nothing else.
+  struct Glimpse {
+    bool live;
+    const std::byte* address;
+    Side side;
+  };
+  Glimpse glimpse(Handle handle) const noexcept {
+    const Entry* entry = find(handle);
+    if (entry == nullptr) return {};
+    const std::uint64_t word = entry->slot.load(std::memory_order_relaxed);
+    return {names(handle, word), address(word), entry->side.load(std::memory_order_relaxed)};
   }
 
  private:
@@ -258,9 +282,13 @@ class HandleTable {
   static constexpr std::uint64_t kStateMask = 63;
   static constexpr std::uint64_t kFree = 0, kLive = 3, kMostPins = 62, kManyPins = 63;
 
+  struct Entry {
+    std::atomic<std::uint64_t> slot;
+    std::atomic<Side> side;
+  };
+  static_assert(std::atomic<Side>::is_always_lock_free && sizeof(Entry) == 16);
   struct Chunk {
-    std::atomic<std::uint64_t> slot[kChunkSlots];
-    Side side[kChunkSlots]{};
+    Entry entry[kChunkSlots];
   };
   // Mappings of one object beyond those its slot can count.
   struct Excess : ListNode<> {
@@ -288,10 +316,16 @@ class HandleTable {
            state_of(word) >= kLive;
   }
 
-  Chunk* chunk(std::uint32_t index) const noexcept { return table_.find(index / kChunkSlots); }
-  std::atomic<std::uint64_t>& slot(std::uint32_t index) const noexcept {
-    return chunk(index)->slot[index % kChunkSlots];
+  // Null: an index that no handle of this pool has.
+  Entry* find(Handle handle) const noexcept {
+    const std::uint32_t index = handle_bits::index(handle);
+    Chunk* chunk = table_.find(index / kChunkSlots);
+    return chunk == nullptr ? nullptr : &chunk->entry[index % kChunkSlots];
   }
+  Entry& entry(std::uint32_t index) const noexcept {
+    return table_.find(index / kChunkSlots)->entry[index % kChunkSlots];
+  }
+  std::atomic<std::uint64_t>& slot(std::uint32_t index) const noexcept { return entry(index).slot; }
   // Relaxed: for callers whose lock, or whose exchange, carries the order.
   std::uint64_t load(std::uint32_t index) const noexcept {
     return slot(index).load(std::memory_order_relaxed);

@@ -29,7 +29,7 @@
 //             are at most 63  3 a page with one object is in unbuddied[free chunks], one with two
 //             is in none  4 the LRU holds every page once, but for pages being evicted; the front
 //             is the page that got an object or a touch last  5 a handle is live if and only if its
-//             page has its slot  6 side words name the page and the chunks of their object
+//             page has its slot  6 side words name the page and the size of their object
 //             7 counts agree with the walk  8 red zones are whole (audit builds)
 // Locking:    one ShortLock of rank pool guards everything but the slots; map() and unmap() take none.
 //             The page source is called without it, but for nowait requests, which never wait.
@@ -114,7 +114,7 @@ class ZbudPool final : public ZpoolBackend, private ForkParticipant {
     const auto pinned = handles_.pin(handle);
     if (!pinned) [[unlikely]]
       return fail(pinned.error());
-    return std::span{pinned->address, pinned->side.chunks() * ZbudPage::kChunkBytes};
+    return std::span{pinned->address, pinned->side.size_bytes};
   }
   void unmap(Handle handle) noexcept override {
     if (!handles_.unpin(handle)) [[unlikely]]
@@ -135,40 +135,33 @@ class ZbudPool final : public ZpoolBackend, private ForkParticipant {
  private:
   using Buddy = ZbudPage::Buddy;
 
-  // Which page, and how many chunks: together 32 bits, so that a handle costs 12 bytes.
-  class Side {
-   public:
-    constexpr Side() noexcept = default;
-    constexpr Side(std::uint32_t page, unsigned chunks) noexcept
-        : word_(page << kChunkBits | chunks) {}
-    constexpr std::uint32_t page() const noexcept { return word_ >> kChunkBits; }
-    constexpr unsigned chunks() const noexcept { return word_ & ((1U << kChunkBits) - 1); }
-
-   private:
-    static constexpr unsigned kChunkBits = 6;
-    std::uint32_t word_ = 0;
+  // Which page, and how long the object is: what map() and free() need besides the address.
+  struct Side {
+    std::uint32_t page;
+    std::uint32_t size_bytes;
   };
-  static constexpr std::uint32_t kMaxPages = std::uint32_t{1} << 26;
+  static constexpr std::size_t kMaxPages = std::size_t{1} << 32;
   static constexpr std::uint32_t kChunkPages = 64;  // descriptors of 4 KiB are added together
 
   struct PageChunk {
     ZbudPage page[kChunkPages];
   };
 
-  ZbudPool(BackendEnv&& env, unsigned reclaim_retries) noexcept;
+  // A page being evicted, on the stack of the thread that evicts.
+  struct Eviction;
 
-  struct Placed {
-    Handle handle;
-    std::byte* object;
-  };
+  ZbudPool(BackendEnv&& env, unsigned reclaim_retries) noexcept;
 
   // allocate() and store(): `object` null leaves the bytes as they are.
   Result<Handle> add(std::size_t size_bytes, Gfp gfp, const std::byte* object) noexcept
       MMKIT_EXCLUDES(mutex_);
-  Result<Placed> place(std::size_t size_bytes, Gfp gfp, unsigned pins) noexcept
+  // Makes an object, mapped `pins` times. Its address is in the slot, and not in the result: a
+  // result of two registers is one that no copy through the stack can stall.
+  Result<Handle> place(std::size_t size_bytes, Gfp gfp, unsigned pins) noexcept
       MMKIT_EXCLUDES(mutex_);
-  Result<Placed> place_locked(std::size_t size_bytes, Gfp gfp, unsigned pins) noexcept
+  Result<Handle> place_locked(std::size_t size_bytes, Gfp gfp, unsigned pins) noexcept
       MMKIT_REQUIRES(mutex_);
+  Failure failed(Errc why) noexcept;
   Result<ZbudPage*> fresh_page(Gfp gfp) noexcept MMKIT_REQUIRES(mutex_);
   Result<PageRun> take_page(Gfp gfp) noexcept;
   ZbudPage* best_fit(unsigned chunks) noexcept MMKIT_REQUIRES(mutex_);
@@ -180,6 +173,8 @@ class ZbudPool final : public ZpoolBackend, private ForkParticipant {
   void delist(ZbudPage& page) noexcept MMKIT_REQUIRES(mutex_);
   PageRun retire(ZbudPage& page) noexcept MMKIT_REQUIRES(mutex_);
   Status reclaim_page() noexcept MMKIT_EXCLUDES(mutex_);
+  // Back into the lists, at the young end; true: it is empty now, and for the caller to retire.
+  bool end_eviction(Eviction& eviction) noexcept MMKIT_REQUIRES(mutex_);
   bool is_mapped(const ZbudPage& page) const noexcept MMKIT_REQUIRES(mutex_);
   std::uint64_t evict_objects(const Handle* handles) noexcept MMKIT_EXCLUDES(mutex_);
   Status validate_page(const ZbudPage& page) const noexcept MMKIT_REQUIRES(mutex_);
@@ -189,6 +184,7 @@ class ZbudPool final : public ZpoolBackend, private ForkParticipant {
 
   void lock_for_fork() noexcept override MMKIT_NO_THREAD_SAFETY_ANALYSIS;
   void unlock_after_fork() noexcept override MMKIT_NO_THREAD_SAFETY_ANALYSIS;
+  void on_child() noexcept override;
 
   // Read only after create().
   PageSource& source_;
@@ -197,6 +193,7 @@ class ZbudPool final : public ZpoolBackend, private ForkParticipant {
   const std::function<Status(Handle)> evict_;
   std::unique_ptr<char[]> name_;
   std::size_t name_bytes_ = 0;
+  bool inherited_ = false;  // set in the child of a fork, while that has one thread
 
   // Its slots are read and pinned by anybody; the rest of it is guarded by mutex_.
   HandleTable<Side> handles_;
@@ -211,7 +208,7 @@ class ZbudPool final : public ZpoolBackend, private ForkParticipant {
   std::uint64_t unbuddied_mask_ MMKIT_GUARDED_BY(mutex_) = 0;
   IntrusiveList<ZbudPage, ZbudFit> unbuddied_[ZbudPage::kUsableChunks] MMKIT_GUARDED_BY(mutex_);
   std::size_t free_descriptor_count_ MMKIT_GUARDED_BY(mutex_) = 0;
-  std::size_t pages_in_flight_ MMKIT_GUARDED_BY(mutex_) = 0;  // taken off the lists by a shrink
+  IntrusiveList<Eviction> evictions_ MMKIT_GUARDED_BY(mutex_);  // a page each, off the other lists
   std::size_t objects_ MMKIT_GUARDED_BY(mutex_) = 0;
   std::size_t payload_bytes_ MMKIT_GUARDED_BY(mutex_) = 0;
   std::uint64_t allocations_ MMKIT_GUARDED_BY(mutex_) = 0;

@@ -120,7 +120,7 @@ class Zpool {
     if (!handle) [[unlikely]]
       return retry(handle.error(), nullptr, size_bytes, gfp);
     MMKIT_ASSERT(handle_bits::tag(*handle) == tag_);
-    return handle;
+    return *handle;  // rebuilt in registers; a copy would go through the stack
   }
 
   /// Allocates, copies the object in and publishes it, in one: faster than allocate, map, write,
@@ -131,7 +131,7 @@ class Zpool {
       return retry(handle.error(), object.data(), object.size(), gfp);
     }
     MMKIT_ASSERT(handle_bits::tag(*handle) == tag_);
-    return handle;
+    return *handle;  // rebuilt in registers; a copy would go through the stack
   }
 
   /// Frees an object. Misuse: `null handle`, `foreign handle`, `dead handle`, `mapped handle
