@@ -27,7 +27,7 @@ CodecCost measure_codec(const Corpus& corpus, std::span<const std::uint32_t> sam
   const std::span<const StoredObject> objects = corpus.objects();
   std::vector<std::array<std::byte, kPageSize>> pages(kPagesAtATime);
   CodecBuffer buffer;
-  Progress progress(console, std::string(corpus.codec().name()) + " alone", sample.size(),
+  Progress progress(console, "measuring " + std::string(corpus.codec().name()), sample.size(),
                     ProgressUnit::objects);
   for (std::size_t begin = 0; begin < sample.size(); begin += kPagesAtATime) {
     const std::size_t count = std::min(kPagesAtATime, sample.size() - begin);

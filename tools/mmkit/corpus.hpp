@@ -12,8 +12,7 @@
 // checked when the object is made, byte for byte against the bytes of the file.
 //
 // Invariants:
-// 1. Every object has 1 to 4096 bytes and lies in one slab; 4096 means that the page is kept raw
-// (codec.hpp).
+// 1. Every object has 1 to 4096 bytes and lies in one slab; 4096: the page is kept raw (codec.hpp).
 // 2. pages == zero + repeated_byte + repeated_word + objects.
 #pragma once
 

@@ -55,6 +55,8 @@ class PoolStore {
     }
   }
 
+  std::size_t max_object_bytes() const noexcept { return pool_->max_object_bytes(); }
+
   bool put(std::size_t index, std::span<const std::byte> object) {
     const Result<Handle> handle = pool_->store(object);
     if (handle) {

@@ -26,7 +26,7 @@ enum class ExitCode : int {
   terminated = 143,   // 128 + SIGTERM
 };
 
-/// Ends the command with a code and one line for standard error. An empty text prints nothing.
+/// Ends the command with a code and one line for standard error.
 class Problem : public std::runtime_error {
  public:
   Problem(ExitCode code, const std::string& text) : std::runtime_error(text), code_(code) {}

@@ -214,7 +214,7 @@ class Walk {
 
   /// Walking a disk takes seconds and its end is unknown: a line of its own, without a share.
   void report() {
-    if (!console_.drawing_due() || !console_.shows_progress()) return;
+    if (list_.files.empty() || !console_.drawing_due() || !console_.shows_progress()) return;
     std::string line = fmt::format("looking for files  {}  {}",
                                    format_count(list_.files.size() + list_.beyond_files),
                                    format_bytes(list_.listed_bytes + list_.beyond_bytes));

@@ -2,17 +2,15 @@
 //
 // mmkit - the command: tries the library on real data and shows what comes out.
 //
-//   main        streams, signals, the last catch
-//     |
-//   arguments -> options -> <name>_command      one file a subcommand; see commands.hpp for how to
-//   add one
-//                              |
-//           what it works on   |  input_walk -> page_reader -> corpus (codec, same_filled,
-//           page_hash) what it measures   |  trial over driver_run, malloc_run; verify what it
-//           shows      |  table, JSON; console, progress, units
+//   main -> arguments -> options -> <name>_command   one file a subcommand (commands.hpp)
+//                                        |
+//         input:    input_walk -> page_reader -> corpus (codec, same_filled, page_hash)
+//         measures: trial, over driver_run and malloc_run; codec_run; verify
+//         shows:    table, JSON; console, progress, units
 //
-// Arrows go down and right only: what is shown knows nothing of what is measured. A picture
-// renderer, when there is one, stands beside the table and is given rows in the same way.
+// A command uses input, measures and shows, in this order; what is shown knows nothing of how it is
+// measured. A picture renderer, when there is one, stands beside the table and is given rows in the
+// same way.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>

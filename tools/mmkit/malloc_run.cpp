@@ -56,6 +56,8 @@ class MallocStore {
     for (void* block : blocks_) std::free(block);
   }
 
+  std::size_t max_object_bytes() const noexcept { return kPageSize; }
+
   bool put(std::size_t index, std::span<const std::byte> object) {
     void* block = std::malloc(object.size());
     if (block == nullptr) throw std::bad_alloc();

@@ -35,8 +35,9 @@ void report_input(const PackResult& result, Console& console) {
                         : format_count(result.inputs.duplicates) + " files or directories were"));
   }
   if (result.left_out_bytes() > 0) {
-    console.note(fmt::format("input cut after {} (--max-bytes): {} more were found and left out",
-                             format_bytes(result.reading.bytes),
+    console.note(fmt::format("input cut after {} (--max-bytes {}): {} more were found and left out",
+                             format_counted(result.reading.pages, "page"),
+                             format_bytes(result.options.max_bytes),
                              format_bytes(result.left_out_bytes())));
   }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "console.hpp"
@@ -48,9 +49,9 @@ std::string corpus_text(const PackResult& result) {
                   format_bytes(result.reading.bytes), format_counted(corpus.pages, "page"));
   if (corpus.same_filled_pages() > 0) {
     text += fmt::format(
-        "filled   {} ({}) hold one repeated value ({} zero, {} another byte, {} a word): "
-        "counted, not stored\n",
-        format_counted(corpus.same_filled_pages(), "page"),
+        "filled   {} of them ({}) with one repeated value, counted and not stored: {} zero, {} "
+        "another byte, {} a word\n",
+        format_count(corpus.same_filled_pages()),
         format_share(corpus.same_filled_pages(), corpus.pages), format_count(corpus.zero_pages),
         format_count(corpus.repeated_byte_pages), format_count(corpus.repeated_word_pages));
   }
@@ -109,27 +110,27 @@ std::string times_text(std::uint64_t count) {
   return count == 1 ? "once" : fmt::format("median of {}", count);
 }
 
-/// What the columns mean and how they were measured, one line each.
+/// What the columns mean and how they were measured.
 std::vector<std::string> footnotes(const PackResult& result) {
+  const std::string_view codec = name_of(result.options.codec.kind);
   std::vector<std::string> lines;
   lines.push_back("density   payload / held; +meta counts the pool's own structures as held, too");
-  bool refused = false;
-  for (const StoreRow& row : result.rows) refused = refused || row.trial.refused > 0;
+  const bool refused = std::any_of(result.rows.begin(), result.rows.end(),
+                                   [](const StoreRow& row) { return row.trial.refused > 0; });
   if (refused) {
     lines.push_back(
         "refused   too large for that driver: kept aside, not in its payload or density");
   }
   lines.push_back(fmt::format(
-      "ns        per object; stores fill a fresh pool (page faults included), loads copy out in "
-      "random order (seed {}); {}",
-      result.options.seed, times_text(result.plan.rounds)));
-  lines.push_back(
-      fmt::format("          with {}: compressing or decompressing included; {}, stores of {}",
-                  name_of(result.options.codec.kind), times_text(result.plan.codec_rounds),
-                  format_counted(result.plan.sample.size(), "object")));
-  lines.push_back(
-      fmt::format("malloc    held is the {}; its headers are in it, so both densities are one",
-                  result.rows.back().measure));
+      "ns        processor time per object, {}; stores fill a fresh pool, page faults included;",
+      times_text(result.plan.rounds)));
+  lines.push_back(fmt::format("          loads copy the object out, in random order (seed {})",
+                              result.options.seed));
+  lines.push_back(fmt::format(
+      "          with {}: compressing or decompressing included; {}, stores of {}", codec,
+      times_text(result.plan.codec_rounds), format_counted(result.plan.sample.size(), "object")));
+  lines.push_back("malloc    held is the " + result.rows.back().measure + ";");
+  lines.push_back("          its headers are in it, so that its two densities are one");
   lines.push_back(
       "verified  every object stored was read back, decompressed and compared with its page");
   return lines;

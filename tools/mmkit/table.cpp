@@ -28,16 +28,40 @@ void Table::add_row(std::vector<std::string> cells) {
   rows_.push_back(std::move(cells));
 }
 
+/// One past the last column of the group that begins there; a column without a group stands alone.
+std::size_t Table::group_end(std::size_t begin) const {
+  std::size_t end = begin + 1;
+  const std::string& group = columns_[begin].group;
+  while (!group.empty() && end < columns_.size() && columns_[end].group == group) ++end;
+  return end;
+}
+
+void Table::make_room_for_groups() {
+  for (std::size_t begin = 0; begin < columns_.size(); begin = group_end(begin)) {
+    std::size_t width = columns_[begin].width;
+    for (std::size_t index = begin + 1; index < group_end(begin); ++index) {
+      width += kGap + columns_[index].width;
+    }
+    const std::size_t wanted = columns_[begin].group.size();
+    if (wanted > width) columns_[begin].width += wanted - width;
+  }
+}
+
 std::vector<std::vector<std::size_t>> Table::blocks(std::size_t max_columns) const {
   std::vector<std::vector<std::size_t>> result;
   std::size_t used = 0;
-  for (std::size_t index = 1; index < columns_.size(); ++index) {
-    const std::size_t width = kGap + columns_[index].width;
+  for (std::size_t begin = 1; begin < columns_.size(); begin = group_end(begin)) {
+    std::size_t width = 0;
+    for (std::size_t index = begin; index < group_end(begin); ++index) {
+      width += kGap + columns_[index].width;
+    }
     if (result.empty() || (used + width > max_columns && result.back().size() > 1)) {
       result.push_back({0});
       used = columns_.front().width;
     }
-    result.back().push_back(index);
+    for (std::size_t index = begin; index < group_end(begin); ++index) {
+      result.back().push_back(index);
+    }
     used += width;
   }
   return result;
@@ -81,6 +105,12 @@ std::string Table::line(const std::vector<std::size_t>& block,
 }
 
 std::string Table::render(std::size_t max_columns, const Styler& styler) const {
+  Table settled = *this;
+  settled.make_room_for_groups();
+  return settled.render_settled(max_columns, styler);
+}
+
+std::string Table::render_settled(std::size_t max_columns, const Styler& styler) const {
   std::string text;
   const auto finish = [&](std::string line_text, Line kind) {
     text += styler(without_trailing_blanks(std::move(line_text)), kind) + "\n";

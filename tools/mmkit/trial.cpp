@@ -15,13 +15,14 @@ constexpr std::size_t kMaxRounds = 31;
 // Storing with the codec costs what the codec costs, from 5 microseconds a page to several
 // milliseconds. Each store may spend about this long on it, on at least kMinSample and at most
 // kMaxSample objects.
-constexpr double kCodecBudgetNs = 1.5e9;
+constexpr double kCodecBudgetNs = 6e8;
 constexpr std::size_t kMinSample = 256;
 constexpr std::size_t kMaxSample = 16384;
 constexpr std::size_t kMaxCodecRounds = 5;
 
-std::size_t rounded_up_to_odd(std::size_t count) {
-  return count | 1;
+/// An odd number has a middle.
+std::size_t rounded_down_to_odd(std::size_t count) {
+  return count - (count + 1) % 2;
 }
 
 }  // namespace
@@ -32,14 +33,15 @@ TrialPlan plan_trial(const Corpus& corpus, const CodecCost& cost, std::uint64_t 
   if (count == 0) return plan;
 
   const std::size_t rounds = std::clamp<std::size_t>(kWantedObjects / count, 1, kMaxRounds);
-  plan.rounds = static_cast<unsigned>(rounds == 1 ? 1 : rounded_up_to_odd(rounds));
+  plan.rounds = static_cast<unsigned>(rounded_down_to_odd(rounds));
 
   const double codec_ns = std::max(100.0, cost.compress_ns + cost.decompress_ns);
   const auto affordable = static_cast<std::size_t>(kCodecBudgetNs / codec_ns);
   const std::size_t sample =
       std::min(count, std::clamp<std::size_t>(affordable, kMinSample, kMaxSample));
-  plan.codec_rounds = std::min(plan.rounds, static_cast<unsigned>(std::clamp<std::size_t>(
-                                                affordable / sample, 1, kMaxCodecRounds)));
+  const std::size_t codec_rounds = std::clamp<std::size_t>(affordable / sample, 1, kMaxCodecRounds);
+  plan.codec_rounds =
+      std::min(plan.rounds, static_cast<unsigned>(rounded_down_to_odd(codec_rounds)));
 
   plan.load_order.resize(count);
   std::iota(plan.load_order.begin(), plan.load_order.end(), 0U);

@@ -1,0 +1,679 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Runs the real command `mmkit` and looks at what a user, a script and a terminal see.
+
+Usage: command_test.py --mmkit PATH --version X.Y.Z [--sanitized] [unittest arguments]
+"""
+
+import argparse
+import errno
+import fcntl
+import json
+import os
+import pty
+import random
+import re
+import resource
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+import unittest
+
+PAGE = 4096
+TIMEOUT_SECONDS = 120
+ARGS = None  # settled in main
+
+
+def text_bytes(size, seed=1):
+    """Words from a small vocabulary: compresses to about a third, and no two pages are alike."""
+    source = random.Random(seed)
+    words = [bytes(source.choices(b"abcdefghijklmnopqrstuvwxyz", k=source.randint(2, 9))) for _ in range(500)]
+    out = bytearray()
+    while len(out) < size:
+        out += b" ".join(source.choices(words, k=2000)) + b"\n"
+    return bytes(out[:size])
+
+
+def noise(size, seed=1):
+    return random.Random(seed).randbytes(size)
+
+
+class Result:
+    def __init__(self, code, out, err):
+        self.code, self.out, self.err = code, out, err
+
+
+def run(*arguments, env=None, **options):
+    """The command with pipes for streams."""
+    done = subprocess.run([ARGS.mmkit, *arguments], stdin=subprocess.DEVNULL, capture_output=True,
+                          timeout=TIMEOUT_SECONDS, env=clean_env(env), **options)
+    return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def clean_env(extra=None):
+    env = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS")}
+    env["TERM"] = "xterm"
+    env.update(extra or {})
+    return env
+
+
+class Terminal:
+    """The command on a pseudo terminal: standard error, and standard output when asked for."""
+
+    def __init__(self, columns, *arguments, env=None, output=False, controlling=False):
+        self.main, side = pty.openpty()
+        self.resize(columns)
+
+        def become_foreground():
+            os.setsid()
+            fcntl.ioctl(side, termios.TIOCSCTTY, 0)
+
+        self.process = subprocess.Popen(
+            [ARGS.mmkit, *arguments], stdin=side, stdout=side if output else subprocess.DEVNULL, stderr=side,
+            env=clean_env(env), preexec_fn=become_foreground if controlling else None,
+            start_new_session=not controlling)
+        os.close(side)
+        self.seen = b""
+
+    def resize(self, columns):
+        fcntl.ioctl(self.main, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+    def read_until(self, wanted):
+        """Reads until the regular expression has been seen, or the end."""
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while not re.search(wanted, self.seen):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"never saw {wanted!r} in {self.seen!r}")
+            if not self._read_some():
+                return False
+        return True
+
+    def finish(self):
+        while self._read_some():
+            pass
+        os.close(self.main)
+        return self.process.wait(TIMEOUT_SECONDS)
+
+    def _read_some(self):
+        if not select.select([self.main], [], [], TIMEOUT_SECONDS)[0]:
+            raise AssertionError(f"silent for {TIMEOUT_SECONDS} s after {self.seen!r}")
+        try:
+            data = os.read(self.main, 65536)
+        except OSError as error:
+            if error.errno != errno.EIO:  # EIO: the other side is closed
+                raise
+            return False
+        self.seen += data
+        return bool(data)
+
+
+def screen(raw):
+    """What a terminal shows at the end: a list of lines, after carriage returns and erasures."""
+    lines, column = [""], 0
+    for token in re.findall(rb"\x1b\[[0-9;]*[A-Za-z]|.", raw, re.DOTALL):
+        if token == b"\r":
+            column = 0
+        elif token == b"\n":
+            lines.append("")
+        elif token == b"\x1b[K":
+            lines[-1] = lines[-1][:column]
+        elif not token.startswith(b"\x1b"):
+            lines[-1] = lines[-1][:column].ljust(column) + token.decode("latin-1") + lines[-1][column + 1:]
+            column += 1
+    return [line.rstrip() for line in lines]
+
+
+def progress_lines(raw):
+    """The texts drawn over one another on the first line."""
+    plain = re.sub(rb"\x1b\[[0-9;]*[A-Za-z]", b"", raw.split(b"\n")[0])
+    return [piece.decode() for piece in plain.split(b"\r") if piece.strip()]
+
+
+class CommandTest(unittest.TestCase):
+    def setUp(self):
+        self.directory = tempfile.mkdtemp(prefix="mmkit-command-")
+        self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
+
+    def path(self, name=""):
+        return os.path.join(self.directory, name)
+
+    def write(self, name, contents):
+        with open(self.path(name), "wb") as file:
+            file.write(contents)
+        return self.path(name)
+
+    def fails(self, code, words, *arguments, **options):
+        result = run(*arguments, **options)
+        self.assertEqual(result.code, code, result.err)
+        self.assertEqual(result.out, "")
+        self.assertIn(words, result.err)
+        self.assertRegex(result.err, r"\A(mmkit: [^\n]+\n)+\Z")
+        return result
+
+    def pack_json(self, *arguments, code=0, env=None):
+        result = run("pack", "--json", *arguments, env=env)
+        self.assertEqual(result.code, code, result.err)
+        self.err = result.err
+        document = json.loads(result.out)
+        self.check_figures(document)
+        return document
+
+    def check_figures(self, document):
+        """What must hold for every input."""
+        corpus = document["corpus"]
+        self.assertEqual(corpus["same_filled_pages"],
+                         corpus["zero_pages"] + corpus["repeated_byte_pages"] + corpus["repeated_word_pages"])
+        self.assertEqual(corpus["pages"], corpus["same_filled_pages"] + corpus["objects"])
+        self.assertEqual(corpus["pages"] * PAGE, document["input"]["bytes"] + corpus["padding_bytes"])
+        self.assertGreater(len(document["drivers"]), 0)
+        for row in document["drivers"] + [document["malloc"]]:
+            with self.subTest(row=row["name"]):
+                self.check_row(row, corpus)
+        for row in document["drivers"]:
+            self.assertEqual(row["held_bytes"], row["pages"] * PAGE)
+        malloc = document["malloc"]
+        self.assertEqual(malloc["refused_objects"], 0)
+        self.assertGreaterEqual(malloc["held_bytes"], malloc["payload_bytes"] + 8 * malloc["objects"])
+
+    def check_row(self, row, corpus):
+        self.assertEqual(row["objects"] + row["refused_objects"] + corpus["same_filled_pages"], corpus["pages"])
+        self.assertEqual(row["payload_bytes"] + row["refused_bytes"], corpus["object_bytes"])
+        self.assertIs(row["verified"], True)
+        self.assertEqual(row["mismatches"], 0)
+        times = ["store_ns", "load_ns", "free_ns", "store_with_codec_ns", "load_with_codec_ns"]
+        if row["objects"] == 0:
+            self.assertIsNone(row["density"])
+            self.assertEqual([row[name] for name in times], [None] * 5)
+            return
+        self.assertAlmostEqual(row["density"], row["payload_bytes"] / row["held_bytes"], places=12)
+        self.assertAlmostEqual(row["density_with_metadata"],
+                               row["payload_bytes"] / (row["held_bytes"] + row["metadata_bytes"]), places=12)
+        for name in times:
+            self.assertGreater(row[name], 0, name)
+
+
+class HelpAndUsage(CommandTest):
+    def test_version_and_help(self):
+        self.assertEqual(run("--version").out, f"mmkit {ARGS.version}\n")
+        for arguments in (["help"], ["--help"], ["-h"]):
+            result = run(*arguments)
+            self.assertEqual(result.code, 0)
+            self.assertEqual(result.err, "")
+            for command in ("pack", "drivers", "help"):
+                self.assertRegex(result.out, rf"\n  {command} ")
+        by_help, by_option = run("help", "pack"), run("pack", "--help")
+        self.assertEqual(by_help.out, by_option.out)
+        self.assertIn("Usage: mmkit pack [OPTIONS] PATH...", by_help.out)
+        self.assertLessEqual(max(map(len, by_help.out.splitlines())), 100)
+
+    def test_help_documents_every_exit_code(self):
+        text = run("help", "pack").out
+        for code in (0, 1, 2, 3, 4, 5, 6):
+            self.assertRegex(text, rf"\n  {code}    ")
+        for code in ("129", "130", "143"):
+            self.assertIn(code, text)
+
+    def test_usage_errors(self):
+        file = self.write("a", b"x")
+        for words, arguments in {
+            "no command given; 'mmkit help' lists them": [],
+            "PATH is required": ["pack"],
+            "argument was not expected: frob": ["frob"],
+            "argument was not expected: --frob": ["pack", "--frob", file],
+            "argument was not expected: extra": ["drivers", "extra"],
+            "there is no command 'frob'": ["help", "frob"],
+            "'lzma' is not a codec; known: lz4, zstd": ["pack", file, "--codec", "lzma"],
+            "lz4 has no level 13; its levels are 1 to 12": ["pack", file, "--level", "13"],
+            "lz4 has no level -5": ["pack", file, "--level", "-5"],
+            "zstd has no level 99": ["pack", file, "-c", "zstd", "-l", "99"],
+            "--level = high": ["pack", file, "--level", "high"],
+            "'-1' is not a number": ["pack", file, "--seed", "-1"],
+            "'lots' is not a size such as": ["pack", file, "--max-bytes", "lots"],
+            "--max-bytes is 4095; it must be at least one page": ["pack", file, "--max-bytes", "4095"],
+            "there is no driver 'zbad'; known: zbud": ["pack", file, "--driver", "zbad"],
+            "driver 'zbud' does not take the parameters 'colour=red'": ["pack", file, "-d", "zbud:colour=red"],
+            "--driver": ["pack", file, "--driver"],
+        }.items():
+            with self.subTest(words):
+                self.fails(2, words, *arguments)
+
+
+class Drivers(CommandTest):
+    def test_table(self):
+        result = run("drivers")
+        self.assertEqual((result.code, result.err), (0, ""))
+        self.assertRegex(result.out, r"\Adriver  largest object .*\n(.*\n)*zbud +3,968 B +yes +no")
+
+    def test_json(self):
+        document = json.loads(run("drivers", "--json").out)
+        self.assertEqual(document["mmkit"], ARGS.version)
+        zbud = {row["type"]: row for row in document["drivers"]}["zbud"]
+        self.assertEqual(zbud, {"type": "zbud", "max_object_bytes": 3968, "can_shrink": True,
+                                "can_compact": False, "highmem": False})
+
+
+class Packing(CommandTest):
+    def test_mixed_input_with_each_codec(self):
+        self.write("text", text_bytes(300_000))
+        self.write("noise", noise(3 * PAGE))
+        self.write("zero", bytes(2 * PAGE))
+        self.write("byte", b"A" * PAGE)
+        self.write("word", b"12345678" * (PAGE // 8))
+        for codec in (["--codec", "lz4"], ["-c", "lz4", "-l", "9"], ["-c", "zstd"], ["-c", "zstd", "-l", "-7"],
+                      ["-c", "zstd", "--level", "19"]):
+            with self.subTest(codec):
+                document = self.pack_json(self.directory, *codec)
+                corpus = document["corpus"]
+                self.assertEqual(corpus["pages"], 74 + 3 + 2 + 1 + 1)
+                self.assertEqual((corpus["zero_pages"], corpus["repeated_byte_pages"],
+                                  corpus["repeated_word_pages"]), (2, 1, 1))
+                self.assertEqual(corpus["incompressible_objects"], 3)
+                self.assertEqual(document["codec"]["name"], codec[1])
+                zbud = {row["name"]: row for row in document["drivers"]}["zbud"]
+                self.assertEqual((zbud["refused_objects"], zbud["refused_bytes"]), (3, 3 * PAGE))
+                self.assertLess(corpus["object_bytes"], corpus["objects"] * PAGE)
+
+    def test_higher_levels_compress_better(self):
+        file = self.write("text", text_bytes(200_000))
+        sizes = [self.pack_json(file, *codec)["corpus"]["object_bytes"]
+                 for codec in (["-l", "1"], ["-l", "12"], ["-c", "zstd", "-l", "19"])]
+        self.assertEqual(sizes, sorted(sizes, reverse=True))
+        self.assertEqual(len(set(sizes)), 3)
+
+    def test_one_byte(self):
+        document = self.pack_json(self.write("one", b"x"))
+        self.assertEqual(document["input"]["bytes"], 1)
+        self.assertEqual(document["corpus"]["padding_bytes"], PAGE - 1)
+        self.assertEqual(document["corpus"]["objects"], 1)
+        self.assertEqual(document["drivers"][0]["pages"], 1)
+
+    def test_only_same_filled_pages(self):
+        file = self.write("zero", bytes(5 * PAGE))
+        document = self.pack_json(file)
+        self.assertEqual(document["corpus"]["zero_pages"], 5)
+        self.assertEqual(document["corpus"]["objects"], 0)
+        self.assertEqual(document["drivers"][0]["held_bytes"], 0)
+        result = run("pack", file)
+        self.assertEqual(result.code, 0)
+        self.assertIn("there is nothing to store", result.out)
+
+    def test_only_incompressible_pages(self):
+        file = self.write("noise", noise(4 * PAGE))
+        document = self.pack_json(file, "--driver", "zbud")
+        self.assertEqual(document["drivers"][0]["refused_objects"], 4)
+        self.assertEqual(document["drivers"][0]["objects"], 0)
+        self.assertEqual(document["malloc"]["objects"], 4)
+        result = run("pack", file, "--driver", "zbud")
+        self.assertEqual(result.code, 0)
+        self.assertIn("too large for that driver: kept aside", result.out)
+
+    def test_table(self):
+        self.write("a", text_bytes(100_000))
+        result = run("pack", self.directory)
+        self.assertEqual((result.code, result.err), (0, ""))
+        lines = result.out.splitlines()
+        self.assertTrue(lines[0].startswith(f"input    '{self.directory}'"))
+        heading = next(line for line in lines if line.startswith("driver"))
+        self.assertEqual(heading.split(), ["driver", "objects", "refused", "payload", "held", "pages", "bare", "+meta",
+                                           "store", "load", "store", "load", "verified"])
+        rows = [line for line in lines if line.startswith(("zbud", "malloc")) and line.endswith("ok")]
+        self.assertEqual([row.split()[0] for row in rows][-1], "malloc")
+        # Numbers end where their headings end.
+        self.assertEqual({row.index(" ok") for row in rows}, {heading.index(" verified")})
+        self.assertNotIn("\x1b", result.out)
+        self.assertIn("glibc", result.out)
+
+    def test_named_drivers(self):
+        file = self.write("a", text_bytes(50_000))
+        names = lambda *options: [row["name"] for row in self.pack_json(file, *options)["drivers"]]
+        self.assertEqual(names("--driver", "zbud", "-d", "zbud"), ["zbud"])
+        self.assertEqual(names("--driver", "zbud:reclaim_retries=3"), ["zbud:reclaim_retries=3"])
+        known = [row["type"] for row in json.loads(run("drivers", "--json").out)["drivers"]]
+        self.assertEqual(names(), sorted(known))
+
+    def test_same_figures_for_the_same_input(self):
+        file = self.write("a", text_bytes(200_000))
+
+        def fixed(document):
+            rows = document["drivers"]
+            return [document["corpus"], [(row["objects"], row["pages"], row["metadata_bytes"]) for row in rows]]
+
+        self.assertEqual(fixed(self.pack_json(file, "--seed", "1")), fixed(self.pack_json(file, "--seed", "77")))
+        self.assertEqual(self.pack_json(file, "--seed", "77")["measurement"]["seed"], 77)
+
+    def test_limit(self):
+        self.write("a", text_bytes(10 * PAGE))
+        self.write("b", text_bytes(10 * PAGE, seed=2))
+        document = self.pack_json(self.directory, "--max-bytes", "60K")
+        self.assertEqual(document["corpus"]["pages"], 15)
+        self.assertEqual(document["input"]["left_out_bytes"], 5 * PAGE)
+        self.assertIn("note: input cut after 15 pages (--max-bytes 60.0 KiB): 20.0 KiB more were found and left out", self.err)
+        self.assertEqual(self.pack_json(self.directory, "--max-bytes", "80K")["input"]["left_out_bytes"], 0)
+        self.assertEqual(self.err, "")
+
+    def test_memory_follows_the_limit(self):
+        """--max-bytes bounds what is held: the peak of a small limit stays far below that of a large one."""
+        if ARGS.sanitized:
+            self.skipTest("sanitizers keep freed memory")
+        self.write("a", noise(48 << 20))
+
+        def peak(limit):
+            script = ("import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, "
+                      "stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL); "
+                      "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)")
+            return int(subprocess.run([sys.executable, "-c", script, ARGS.mmkit, "pack", self.directory, "-d", "zbud",
+                                       "--max-bytes", limit], capture_output=True, check=True).stdout) * 1024
+
+        self.assertLess(peak("4M"), 40 << 20)
+        self.assertLess(peak("48M"), 3.2 * (48 << 20))
+
+
+class Inputs(CommandTest):
+    def test_nothing_readable(self):
+        os.symlink("nowhere", self.path("dangling"))
+        os.symlink("circle", self.path("circle"))
+        os.mkfifo(self.path("pipe"))
+        for name, words in {"missing": "No such file or directory (check the spelling)",
+                            "dangling": "symbolic link to a file that does not exist",
+                            "circle": "symbolic links that lead in a circle",
+                            "pipe": "is a pipe; only regular files and directories are packed"}.items():
+            with self.subTest(name):
+                result = self.fails(3, words, "pack", self.path(name))
+                self.assertEqual(result.err.count("\n"), 1, "said once")
+        result = self.fails(3, "nothing could be read: none of 2 paths and files", "pack", self.path("missing"),
+                            self.path("dangling"))
+        self.assertEqual(result.err.count("warning"), 2)
+        self.fails(3, "/dev/null' is a character device", "pack", "/dev/null")
+
+    def test_nothing_in_it(self):
+        self.fails(3, "no regular file in the paths given (0 symbolic links and 0 special files passed over)", "pack",
+                   self.directory)
+        os.symlink("/etc/passwd", self.path("link"))
+        os.mkfifo(self.path("pipe"))
+        self.fails(3, "(1 symbolic link and 1 special file passed over)", "pack", self.directory)
+        self.write("empty", b"")
+        self.fails(3, "nothing to pack: 1 file, all empty", "pack", self.directory)
+        self.fails(3, "nothing to pack: no regular file", "pack", "/proc/self/task")
+
+    def test_partly_readable(self):
+        good = self.write("good", text_bytes(20_000))
+        document = self.pack_json(good, self.path("missing"), self.path("gone"))
+        self.assertEqual(document["input"]["paths_unreadable"]["count"], 2)
+        self.assertEqual(self.err.count("warning: "), 2)
+        self.assertIn("missing': No such file", self.err)
+        quiet = run("pack", good, self.path("missing"), "--quiet")
+        self.assertEqual((quiet.code, quiet.err), (0, ""))
+        self.assertIn("zbud", quiet.out)
+        self.fails(3, "1 path or file could not be read as a whole, and --strict is set", "pack", "--strict", good,
+                   self.path("missing"))
+        self.assertEqual(run("pack", "--strict", good).code, 0)
+
+    def test_many_complaints_are_counted(self):
+        good = self.write("good", b"x")
+        result = run("pack", good, *(self.path(f"missing{number}") for number in range(1200)))
+        self.assertEqual(result.code, 0)
+        self.assertEqual(result.err.count("missing"), 5)
+        self.assertIn("warning: and 1,195 more paths that cannot be read", result.err)
+
+    def test_file_without_permission(self):
+        if os.geteuid() == 0:
+            self.skipTest("root reads everything")
+        self.write("good", b"x")
+        os.chmod(self.write("secret", b"x"), 0)
+        self.pack_json(self.directory)
+        self.assertIn("secret': Permission denied (run as a user who may read it", self.err)
+
+    def test_same_file_twice(self):
+        file = self.write("a", text_bytes(20_000))
+        os.link(file, self.path("b"))
+        os.symlink("a", self.path("c"))
+        document = self.pack_json(file, self.path("b"), self.path("c"))
+        self.assertEqual(document["input"]["files"], 1)
+        self.assertEqual(document["input"]["duplicates"], 2)
+        self.assertIn("note: 2 files or directories were given or met again (same device and inode): counted once",
+                      self.err)
+
+    def test_directories_with_loops_and_odd_names(self):
+        os.makedirs(self.path("deep/er"))
+        os.symlink("../..", self.path("deep/er/loop"))
+        self.write("deep/er/new\nline \x1b[2J", b"x" * 5000)
+        with open(os.fsencode(self.directory) + b"/\xff\xfe", "wb") as file:
+            file.write(b"y" * 5000)
+        document = self.pack_json(self.directory)
+        self.assertEqual(document["input"]["files"], 2)
+        self.assertEqual(document["input"]["symbolic_links_not_followed"], 1)
+
+    def test_names_cannot_write_to_the_terminal(self):
+        result = self.fails(3, "x1b[2J", "pack", self.path("bad\x1b[2J\nmmkit: fake"))
+        self.assertEqual(result.err.count("\n"), 1)
+        done = subprocess.run([ARGS.mmkit, "pack", "--json", os.fsencode(self.directory) + b"/\xff", self.write("a", b"x")],
+                              capture_output=True, env=clean_env())
+        self.assertEqual(done.returncode, 0)
+        self.assertIn("\ufffd", json.loads(done.stdout)["input"]["paths"][0])
+
+    def test_file_that_shrinks_while_read(self):
+        """Files before it take long enough to compress that this one is cut after the walk has seen its size."""
+        self.write("a", text_bytes(600_000))
+        self.write("b", text_bytes(400_000))
+        process = subprocess.Popen([ARGS.mmkit, "pack", "--json", "-c", "zstd", "-l", "22", self.directory],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env())
+        while not any(os.path.basename(name) == "a" for name in open_files(process.pid)):
+            self.assertIsNone(process.poll(), "ended before it was seen reading")
+        os.truncate(self.path("b"), 5000)
+        out, err = process.communicate(timeout=TIMEOUT_SECONDS)
+        self.assertEqual(process.returncode, 0)
+        self.assertIn(b"b' became shorter while it was read: 5000 of 400000 bytes", err)
+        document = json.loads(out)
+        self.check_figures(document)
+        self.assertEqual(document["input"]["files_shrunk"]["count"], 1)
+        self.assertEqual(document["input"]["bytes"], 605_000)
+
+
+def open_files(pid):
+    names = []
+    try:
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            names.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    except OSError:
+        pass  # a descriptor closed meanwhile
+    return names
+
+
+class Streams(CommandTest):
+    def setUp(self):
+        super().setUp()
+        self.file = self.write("a", text_bytes(20_000))
+
+    def test_closed_output(self):
+        for arguments in (["pack", self.file], ["pack", "--json", self.file], ["drivers"], ["help"], ["--version"]):
+            with self.subTest(arguments):
+                done = subprocess.run([ARGS.mmkit, *arguments], stderr=subprocess.PIPE, env=clean_env(),
+                                      preexec_fn=lambda: os.close(1))
+                self.assertEqual(done.returncode, 5)
+                self.assertEqual(done.stderr, b"mmkit: error: standard output is closed\n")
+
+    def test_pipe_whose_reader_is_gone(self):
+        read_end, write_end = os.pipe()
+        os.close(read_end)
+        done = subprocess.run([ARGS.mmkit, "pack", self.file], stdout=write_end, stderr=subprocess.PIPE, env=clean_env())
+        os.close(write_end)
+        self.assertEqual(done.returncode, 5)
+        self.assertIn(b"cannot be written to standard output: Broken pipe", done.stderr)
+
+    def test_full_disk(self):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([ARGS.mmkit, "pack", self.file], stdout=full, stderr=subprocess.PIPE, env=clean_env())
+        self.assertEqual(done.returncode, 5)
+        self.assertIn(b"No space left on device", done.stderr)
+
+    def test_closed_error_stream_and_input(self):
+        def close_both():
+            os.close(0)
+            os.close(2)
+
+        done = subprocess.run([ARGS.mmkit, "pack", "--json", self.file, self.path("missing")], stdout=subprocess.PIPE,
+                              env=clean_env(), preexec_fn=close_both)
+        self.assertEqual(done.returncode, 0)
+        self.check_figures(json.loads(done.stdout))
+
+    def test_no_memory(self):
+        if ARGS.sanitized:
+            self.skipTest("sanitizers reserve terabytes of addresses")
+        self.write("noise", noise(48 << 20))
+
+        def limit():
+            resource.setrlimit(resource.RLIMIT_AS, (80 << 20, 80 << 20))
+
+        result = self.fails(4, "a smaller --max-bytes needs less", "pack", self.directory, preexec_fn=limit)
+        self.assertNotIn("terminate", result.err)
+
+    def test_nothing_on_error_stream_when_it_is_no_terminal(self):
+        for arguments in ([], ["--json"]):
+            result = run("pack", self.file, *arguments)
+            self.assertEqual(result.err, "")
+            self.assertNotIn("\x1b", result.out)
+
+
+class OnTerminal(CommandTest):
+    # Long enough, by a slow codec, for several drawings.
+    SLOW = ["-c", "zstd", "-l", "19", "-d", "zbud"]
+
+    def setUp(self):
+        super().setUp()
+        self.file = self.write("a", text_bytes(2 << 20))
+
+    def test_progress_has_share_rate_and_remaining_time(self):
+        terminal = Terminal(120, "pack", self.file, *self.SLOW)
+        self.assertEqual(terminal.finish(), 0)
+        lines = progress_lines(terminal.seen)
+        full = re.compile(r"reading and compressing  \[#*-*\] +\d+ %  [\d.]+ [KMG]iB/s  \d+:\d\d left")
+        self.assertTrue(any(full.fullmatch(line) for line in lines), lines)
+        self.assertTrue(any(line.startswith("zbud: ") for line in lines), lines)
+        shares = [int(found.group(1)) for line in lines if line.startswith("reading")
+                  for found in [re.search(r"(\d+) %", line)]]
+        self.assertEqual(shares, sorted(shares))
+        self.assertEqual(screen(terminal.seen), [""], "the line is left clean")
+
+    def test_every_width_is_kept(self):
+        for columns in (1, 2, 8, 20, 40, 60):
+            with self.subTest(columns):
+                terminal = Terminal(columns, "pack", self.write("small", text_bytes(300_000)), *self.SLOW)
+                self.assertEqual(terminal.finish(), 0)
+                self.assertLessEqual(max(map(len, progress_lines(terminal.seen)), default=0), columns - 1)
+                self.assertEqual(screen(terminal.seen), [""])
+
+    def test_a_resized_window_is_followed(self):
+        terminal = Terminal(100, "pack", self.file, *self.SLOW)
+        self.assertTrue(terminal.read_until(rb"reading"))
+        terminal.resize(30)
+        terminal.process.send_signal(signal.SIGWINCH)
+        self.assertEqual(terminal.finish(), 0)
+        self.assertLessEqual(len(progress_lines(terminal.seen)[-1]), 29)
+
+    def test_no_color_draws_without_escapes(self):
+        for env in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+            with self.subTest(env):
+                terminal = Terminal(100, "pack", self.file, *self.SLOW, env=env, output=True)
+                self.assertEqual(terminal.finish(), 0)
+                self.assertIn(b"reading and compressing", terminal.seen)
+                self.assertNotIn(b"\x1b", terminal.seen)
+                self.assertTrue(screen(terminal.seen)[0].startswith("input"), "the bar was wiped before the table")
+
+    def test_table_has_colours_and_folds(self):
+        terminal = Terminal(80, "pack", self.file, "-d", "zbud", output=True)
+        self.assertEqual(terminal.finish(), 0)
+        self.assertIn(b"\x1b[1m", terminal.seen)
+        lines = screen(terminal.seen)
+        rows = [line for line in lines if line.startswith("zbud ")]
+        self.assertEqual(len(rows), 2, "two blocks")
+        table = [line for line in lines if line.startswith(("driver", "zbud ", "malloc ")) and "held is" not in line]
+        self.assertLessEqual(max(map(len, table)), 80)
+
+    def test_progress_can_be_refused(self):
+        for option in ("--no-progress", "--quiet"):
+            with self.subTest(option):
+                terminal = Terminal(100, "pack", self.file, "-d", "zbud", option)
+                self.assertEqual(terminal.finish(), 0)
+                self.assertEqual(terminal.seen, b"")
+
+    def test_json_stays_clean_beside_the_bar(self):
+        main, side = pty.openpty()
+        done = subprocess.run([ARGS.mmkit, "pack", "--json", self.file], stdout=subprocess.PIPE, stderr=side,
+                              env=clean_env())
+        os.close(side)
+        os.close(main)
+        self.check_figures(json.loads(done.stdout))
+
+    def test_background_job_does_not_draw(self):
+        """As a shell runs `mmkit pack x &`: the terminal is ours, its foreground is not."""
+        script = ("import os, sys, signal\n"
+                  "signal.signal(signal.SIGTTOU, signal.SIG_IGN)\n"
+                  "child = os.fork()\n"
+                  "if child == 0:\n"
+                  "    os.setpgid(0, 0)\n"
+                  "    os.execv(sys.argv[1], sys.argv[1:])\n"
+                  "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n")
+        main, side = pty.openpty()
+
+        def control():
+            os.setsid()
+            fcntl.ioctl(side, termios.TIOCSCTTY, 0)
+
+        done = subprocess.Popen([sys.executable, "-c", script, ARGS.mmkit, "pack", self.file, "-d", "zbud"],
+                                stdin=side, stdout=subprocess.DEVNULL, stderr=side, env=clean_env(),
+                                preexec_fn=control)
+        os.close(side)
+        seen = b""
+        try:
+            while data := os.read(main, 65536):
+                seen += data
+        except OSError:
+            pass
+        os.close(main)
+        self.assertEqual(done.wait(TIMEOUT_SECONDS), 0)
+        self.assertEqual(seen, b"")
+
+    def test_control_c_restores_the_line(self):
+        terminal = Terminal(100, "pack", self.file, "-c", "zstd", "-l", "22", controlling=True)
+        self.assertTrue(terminal.read_until(rb"reading"))
+        os.write(terminal.main, b"\x03")
+        self.assertEqual(terminal.finish(), 130)
+        lines = screen(terminal.seen.replace(b"^C", b""))
+        self.assertEqual(lines, ["mmkit: interrupted", ""])
+
+    def test_interruption_in_the_middle_of_a_store_reports_no_leak(self):
+        terminal = Terminal(100, "pack", self.write("many", text_bytes(40 << 20)), "-d", "zbud", controlling=True)
+        self.assertTrue(terminal.read_until(rb"zbud: "))
+        os.write(terminal.main, b"\x03")
+        self.assertEqual(terminal.finish(), 130)
+        self.assertEqual(screen(terminal.seen.replace(b"^C", b""))[-2:], ["mmkit: interrupted", ""])
+
+    def test_other_signals_have_their_codes(self):
+        for number, code in ((signal.SIGTERM, 143), (signal.SIGHUP, 129)):
+            with self.subTest(number):
+                terminal = Terminal(100, "pack", self.file, "-c", "zstd", "-l", "22")
+                self.assertTrue(terminal.read_until(rb"reading"))
+                terminal.process.send_signal(number)
+                self.assertEqual(terminal.finish(), code)
+
+    def test_ignored_interrupts_stay_ignored(self):
+        process = subprocess.Popen([ARGS.mmkit, "pack", self.file, *self.SLOW], stdout=subprocess.DEVNULL,
+                                   env=clean_env(), preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(TIMEOUT_SECONDS), 0)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--mmkit", required=True)
+    parser.add_argument("--version", required=True)
+    parser.add_argument("--sanitized", action="store_true")
+    ARGS, rest = parser.parse_known_args()
+    unittest.main(argv=[sys.argv[0], *rest])
