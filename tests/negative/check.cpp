@@ -18,34 +18,41 @@ constexpr int positive(int number) {
   return number;
 }
 static_assert(positive(1) == 1);
-#if WRONG == \
-    1  // expect: (non-constant condition|not an integral constant expression|call to non-.?constexpr)
+#if WRONG == 1
+// expect: (non-constant condition|not an integral constant expression)
 static_assert(positive(-1) == -1);
 #endif
 
 void conditions([[maybe_unused]] NoBool no_bool) {
-#if WRONG == 2  // expect: (not declared|undeclared)
+#if WRONG == 2
+  // expect: (not declared|undeclared)
   MMKIT_ASSERT(no_such_name > 0);
 #endif
-#if WRONG == 3  // expect: (not declared|undeclared)
+#if WRONG == 3
+  // expect: (not declared|undeclared)
   MMKIT_AUDIT(no_such_name > 0);
 #endif
-#if WRONG == 4  // expect: (invalid .?static_cast|cannot convert|no matching conversion)
+#if WRONG == 4
+  // expect: (invalid .?static_cast|cannot convert|no matching conversion)
   MMKIT_AUDIT(no_bool);
 #endif
 }
 
 void moves(Item& item, mmkit::Mutex& mutex) {
-#if WRONG == 5  // expect: deleted
+#if WRONG == 5
+  // expect: deleted
   Item other(std::move(item));
 #endif
-#if WRONG == 6  // expect: deleted
+#if WRONG == 6
+  // expect: deleted
   mmkit::Mutex other(std::move(mutex));
 #endif
-#if WRONG == 7  // expect: (no matching|could not convert|cannot convert|no viable)
+#if WRONG == 7
+  // expect: (no matching|could not convert|cannot convert|no viable)
   mmkit::Mutex unranked;
 #endif
-#if WRONG == 8  // expect: (no matching function|constraints not satisfied)
+#if WRONG == 8
+  // expect: (no matching function|constraints not satisfied)
   static_cast<void>(mmkit::align_up(5, 4));  // signed
 #endif
   static_cast<void>(item.is_linked());

@@ -7,7 +7,8 @@ line is left out of the first compilation by the preprocessor and says which dia
 
   // flags: -Werror=unused-result            flags for every compilation of this file
   // compilers: clang                        only those (g++, clang); all when absent
-  #if WRONG == 1  // expect: ignoring return
+  #if WRONG == 1
+    // expect: ignoring return
     make();
   #endif
 
@@ -22,7 +23,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-CASE = re.compile(r"^\s*#\s*if\s+WRONG\s*==\s*(\d+)\s*(?://\s*expect:\s*(.*\S))?\s*$")
+CASE = re.compile(r"^\s*#\s*if\s+WRONG\s*==\s*(\d+)\s*$")
+EXPECT = re.compile(r"^\s*//\s*expect:\s*(.*\S)\s*$")
 END = re.compile(r"^\s*#\s*(endif|else|elif)")
 OPTION = re.compile(r"^//\s*(flags|compilers):\s*(.*\S)\s*$")
 DIAGNOSTIC = re.compile(r"^([^\s:][^:]*):(\d+):(?:\d+:)?\s*(?:fatal )?(error|warning|note):\s*(.*)$")
@@ -42,20 +44,20 @@ class Source:
         self.flags = []
         self.compilers = ["g++", "clang"]
         self.cases = {}  # number -> (first line, last line, expected)
-        current = None
-        for number, line in enumerate(path.read_text().splitlines(), start=1):
+        lines = path.read_text().splitlines() + [""]
+        open_case = None
+        for number, line in enumerate(lines[:-1], start=1):
             if option := OPTION.match(line):
                 setattr(self, option[1], option[2].split())
             if case := CASE.match(line):
-                if current or not case[2]:
-                    raise BadSource(f"{path}:{number}: a case needs an expectation and stands in no other")
-                current = (int(case[1]), number, case[2])
-            elif current and END.match(line):
-                if current[0] != len(self.cases) + 1:
-                    raise BadSource(f"{path}:{current[1]}: case {current[0]} is out of turn")
-                self.cases[current[0]] = (current[1], number, current[2])
-                current = None
-        if current or not self.cases:
+                expect = EXPECT.match(lines[number])
+                if open_case or not expect or int(case[1]) != len(self.cases) + 1:
+                    raise BadSource(f"{path}:{number}: a case has the next number and an expectation, and is in no other")
+                open_case = (number, expect[1])
+            elif open_case and END.match(line):
+                self.cases[len(self.cases) + 1] = (open_case[0], number, open_case[1])
+                open_case = None
+        if open_case or not self.cases:
             raise BadSource(f"{path}: no case, or one that does not end")
 
 
@@ -87,7 +89,7 @@ def fault_of(source, wrong, run):
         return None if run.returncode == 0 else "does not compile without a wrong line:\n" + run.stderr
     first, last, expected = source.cases[wrong]
     if run.returncode == 0:
-        return f"compiles, although line {first + 1} must not"
+        return f"compiles, although lines {first + 1} to {last - 1} must not"
     inside = [words for words, places in errors_of(run.stderr)
               if any(file == source.path.name and first < line < last for file, line in places)]
     if not any(re.search(expected, words) for words in inside):

@@ -10,7 +10,7 @@ from pathlib import Path
 SCRIPT = Path(__file__).with_name("negative_compile.py")
 COMPILER = sys.argv.pop()
 
-CASE = "int f(int i);\nint f(int i) {\n#if WRONG == 1  // expect: %s\n  %s\n#endif\n  return i;\n}\n"
+CASE = "int f(int i);\nint f(int i) {\n#if WRONG == 1\n  // expect: %s\n  %s\n#endif\n  return i;\n}\n"
 
 
 def outcome(text):
@@ -32,7 +32,7 @@ class NegativeCompileTest(unittest.TestCase):
         self.expect(CASE % ("(undeclared|not declared)", "i = nothing_of_that_name;"), 0, "1 wrong lines")
 
     def test_fails_when_the_wrong_line_compiles(self):
-        self.expect(CASE % ("undeclared", "i = 2;"), 1, "compiles, although line 4 must not")
+        self.expect(CASE % ("undeclared", "i = 2;"), 1, "compiles, although lines 4 to 5 must not")
 
     def test_fails_when_the_error_is_another(self):
         self.expect(CASE % ("ignoring return", "i = nothing_of_that_name;"), 1, "fails, but not by")
@@ -55,10 +55,10 @@ class NegativeCompileTest(unittest.TestCase):
         self.expect("int i;\n", 2, "no case")
 
     def test_refuses_a_case_without_an_expectation(self):
-        self.expect("#if WRONG == 1\nint i\n#endif\n", 2, "needs an expectation")
+        self.expect("#if WRONG == 1\nint i\n#endif\n", 2, "a case has the next number and an expectation")
 
     def test_refuses_a_case_out_of_turn(self):
-        self.expect("#if WRONG == 2  // expect: x\nint i\n#endif\n", 2, "out of turn")
+        self.expect("#if WRONG == 2\n// expect: x\nint i\n#endif\n", 2, "a case has the next number")
 
 
 if __name__ == "__main__":

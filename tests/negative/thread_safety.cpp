@@ -20,10 +20,12 @@ class Account {
     balance_ += amount;
     add_locked(amount);
     wait_locked();
-#if WRONG == 1  // expect: acquiring mutex .* that is already held
+#if WRONG == 1
+    // expect: acquiring mutex .* that is already held
     const MutexLock twice(mutex_);
 #endif
-#if WRONG == 2  // expect: cannot call function 'add_unlocked' while mutex .* is held
+#if WRONG == 2
+    // expect: cannot call function 'add_unlocked' while mutex .* is held
     add_unlocked(amount);
 #endif
   }
@@ -31,25 +33,30 @@ class Account {
     mutex_.lock();
     balance_ = 0;
     mutex_.unlock();
-#if WRONG == 3  // expect: writing variable 'balance_' requires holding mutex
+#if WRONG == 3
+    // expect: writing variable 'balance_' requires holding mutex
     balance_ = 1;
 #endif
-#if WRONG == 4  // expect: releasing mutex .* that was not held
+#if WRONG == 4
+    // expect: releasing mutex .* that was not held
     mutex_.unlock();
 #endif
   }
   int read() {
-#if WRONG == 5  // expect: reading variable 'balance_' requires holding mutex
+#if WRONG == 5
+    // expect: reading variable 'balance_' requires holding mutex
     return balance_;
 #endif
     const MutexLock lock(mutex_);
     return balance_;
   }
   void outside() {
-#if WRONG == 6  // expect: calling function 'add_locked' requires holding mutex
+#if WRONG == 6
+    // expect: calling function 'add_locked' requires holding mutex
     add_locked(1);
 #endif
-#if WRONG == 7  // expect: calling function 'wait' requires holding mutex
+#if WRONG == 7
+    // expect: calling function 'wait' requires holding mutex
     changed_.wait(mutex_);
 #endif
     add_unlocked(1);
@@ -57,7 +64,8 @@ class Account {
   void forgets() {
     mutex_.lock();
     balance_ = 2;
-#if WRONG == 8  // expect: mutex .* is still held at the end of function
+#if WRONG == 8
+    // expect: mutex .* is still held at the end of function
   }
 #else
     mutex_.unlock();
@@ -68,7 +76,8 @@ class Account {
       balance_ = 3;
       mutex_.unlock();
     }
-#if WRONG == 9  // expect: writing variable 'balance_' requires holding mutex
+#if WRONG == 9
+    // expect: writing variable 'balance_' requires holding mutex
     balance_ = 4;
 #endif
   }
@@ -76,10 +85,12 @@ class Account {
     MutexLock lock(mutex_);
     balance_ = 5;
     lock.unlock();
-#if WRONG == 10  // expect: writing variable 'balance_' requires holding mutex
+#if WRONG == 10
+    // expect: writing variable 'balance_' requires holding mutex
     balance_ = 6;
 #endif
-#if WRONG == 11  // expect: releasing mutex .* that was not held
+#if WRONG == 11
+    // expect: releasing mutex .* that was not held
     lock.unlock();
 #endif
     lock.lock();
@@ -89,10 +100,12 @@ class Account {
     ShortLockGuard guard(short_lock_);
     count_ = 1;
     guard.unlock();
-#if WRONG == 12  // expect: writing variable 'count_' requires holding mutex
+#if WRONG == 12
+    // expect: writing variable 'count_' requires holding mutex
     count_ = 2;
 #endif
-#if WRONG == 13  // expect: reading the value pointed to by 'pointer_' requires holding mutex
+#if WRONG == 13
+    // expect: reading the value pointed to by 'pointer_' requires holding mutex
     if (*pointer_ == 0) return;
 #endif
   }
