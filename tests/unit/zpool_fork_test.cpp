@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: MIT
+//
+// Pools across a fork: private ones go on in the child, shareable ones are refused there by name.
+// A child reports by its exit code alone, because it may not use the test framework.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <barrier>
+#include <memory>
+#include <mmkit/page/sim_page_allocator.hpp>
+#include <mmkit/zpool/zpool.hpp>
+#include <thread>
+#include <vector>
+
+#include "support/child_process.hpp"
+#include "support/pattern.hpp"
+#include "support/scale.hpp"
+#include "support/stub_driver.hpp"
+
+namespace mmkit {
+namespace {
+
+using testing::has_pattern;
+using testing::make_pattern;
+using testing::run_in_child;
+
+// Leaves the child, printing the first expectation that does not hold.
+#define CHILD_EXPECT(condition)                                           \
+  do {                                                                    \
+    if (!(condition)) {                                                   \
+      std::fprintf(stderr, "child: line %d: %s\n", __LINE__, #condition); \
+      return 1;                                                           \
+    }                                                                     \
+  } while (false)
+
+class ZpoolFork : public ::testing::Test {
+ protected:
+  void make(bool shareable, EvictFn evict = {}) {
+    source_ =
+        SimPageAllocator::create({.capacity_bytes = std::size_t{16} << 20, .shareable = shareable})
+            .value();
+    pool_ =
+        Zpool::create("zbud", {.name = "forked", .evict = std::move(evict), .pages = source_.get()})
+            .value();
+  }
+  std::vector<Handle> store_some() {
+    std::vector<Handle> handles;
+    for (std::uint64_t i = 0; i < 50; ++i) {
+      handles.push_back(pool_->store(make_pattern(1 + i * 79, i)).value());
+    }
+    return handles;
+  }
+  bool intact(Handle handle, std::uint64_t number) {
+    const Result<Mapping> mapping = pool_->try_map(handle, MapMode::read_only);
+    return mapping && has_pattern(mapping->const_bytes().first(1 + number * 79), number);
+  }
+
+  std::unique_ptr<SimPageAllocator> source_;
+  std::unique_ptr<Zpool> pool_;
+};
+
+TEST_F(ZpoolFork, LetsTheChildUseAndEndAPoolOfPrivatePages) {
+  make(/*shareable=*/false);
+  const std::vector<Handle> handles = store_some();
+  const int code = run_in_child([&] {
+    CHILD_EXPECT(pool_->validate());
+    CHILD_EXPECT(pool_->stats().objects == handles.size());
+    for (std::uint64_t i = 0; i < handles.size(); ++i) CHILD_EXPECT(intact(handles[i], i));
+    const Result<Handle> fresh = pool_->store(make_pattern(3000, 99));
+    CHILD_EXPECT(fresh);
+    pool_->free(*fresh);
+    std::size_t listed = 0;
+    for_each_live_pool([&](const ZpoolInfo& info) {
+      if (info.name == "forked") ++listed;
+    });
+    CHILD_EXPECT(listed == 1);
+    for (const Handle handle : handles) pool_->free(handle);
+    CHILD_EXPECT(pool_->total_bytes() == 0);
+    CHILD_EXPECT(pool_->validate());
+    pool_.reset();
+    CHILD_EXPECT(source_->stats().held_pages == 0);
+    // And one that begins there.
+    const auto second = Zpool::create("zbud", {.pages = source_.get()});
+    CHILD_EXPECT(second);
+    const Result<Handle> one = (*second)->allocate(10);
+    CHILD_EXPECT(one);
+    (*second)->free(*one);
+    return 0;
+  });
+  EXPECT_EQ(code, 0);
+  // What the child did is the child's.
+  EXPECT_TRUE(pool_->validate());
+  for (std::uint64_t i = 0; i < handles.size(); ++i) {
+    EXPECT_TRUE(intact(handles[i], i));
+    pool_->free(handles[i]);
+  }
+}
+
+TEST_F(ZpoolFork, GivesTheChildMappingsThatItMayEnd) {
+  make(/*shareable=*/false);
+  const Handle handle = pool_->store(make_pattern(500, 1)).value();
+  std::vector<Mapping> mappings;
+  for (int i = 0; i < 100; ++i) mappings.push_back(pool_->map(handle, MapMode::read_only));
+  const int code = run_in_child([&] {
+    CHILD_EXPECT(has_pattern(mappings.back().const_bytes().first(500), 1));
+    CHILD_EXPECT(pool_->try_free(handle).error() == Errc::busy);
+    mappings.clear();
+    CHILD_EXPECT(pool_->try_free(handle));
+    return 0;
+  });
+  EXPECT_EQ(code, 0);
+  EXPECT_EQ(pool_->try_free(handle).error(), Errc::busy);
+  mappings.clear();
+  pool_->free(handle);
+}
+
+// The parent's threads are in the middle of everything when it forks: the child finds whole
+// structures and free locks.
+TEST_F(ZpoolFork, GivesTheChildOfABusyParentAWholePool) {
+  make(/*shareable=*/false);
+  const std::vector<Handle> handles = store_some();
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> threads;
+  for (std::size_t id = 0; id < 2; ++id) {
+    threads.emplace_back([&, id] {
+      while (!stop.load()) {
+        const Handle handle = pool_->allocate(1 + id * 2000).value();
+        std::vector<Mapping> many;
+        for (int i = 0; i < 70; ++i) many.push_back(pool_->map(handle, MapMode::read_only));
+        many.clear();
+        pool_->free(handle);
+        const auto brief = Zpool::create("zbud", {.pages = source_.get()}).value();
+      }
+    });
+  }
+  for (std::uint64_t i = 0; i < testing::scaled(40, 5); ++i) {
+    const int code = run_in_child([&] {
+      CHILD_EXPECT(pool_->validate());
+      CHILD_EXPECT(source_->validate());
+      for (std::uint64_t at = 0; at < handles.size(); ++at) CHILD_EXPECT(intact(handles[at], at));
+      const Result<Handle> fresh = pool_->allocate(1000);
+      CHILD_EXPECT(fresh);
+      pool_->free(*fresh);
+      for (const Handle handle : handles) pool_->free(handle);
+      const auto another = Zpool::create("zbud", {.pages = source_.get()});
+      CHILD_EXPECT(another);
+      // What the parent's threads held and mapped stays behind: a leak, and no misuse.
+      set_leak_handler([](const FailureReport&) noexcept {});
+      pool_.reset();
+      return 0;
+    });
+    ASSERT_EQ(code, 0) << "fork " << i;
+  }
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
+  for (const Handle handle : handles) pool_->free(handle);
+  EXPECT_TRUE(pool_->validate());
+  EXPECT_EQ(pool_->total_bytes(), 0u);
+}
+
+// A thread of the parent is inside an evict callback, its page in no list. In the child there is no
+// such thread: the objects are there, and the page is one like any other.
+TEST_F(ZpoolFork, GivesTheChildThePagesThatAreBeingEvicted) {
+  std::barrier inside(2);
+  std::barrier done(2);
+  std::atomic<bool> first_call{true};
+  make(/*shareable=*/false, [&](Zpool& pool, Handle handle) -> Status {
+    if (first_call.exchange(false)) {
+      inside.arrive_and_wait();
+      done.arrive_and_wait();
+    }
+    return pool.try_free(handle);
+  });
+  const Handle asked_for = pool_->store(make_pattern(80, 1)).value();
+  ASSERT_TRUE(pool_->allocate(80));
+  const Handle other = pool_->allocate(kPageSize * 3 / 4).value();
+  std::thread evictor([&] { EXPECT_TRUE(pool_->shrink(1).status); });
+  inside.arrive_and_wait();
+  const int code = run_in_child([&] {
+    CHILD_EXPECT(pool_->validate());
+    CHILD_EXPECT(intact(asked_for, 1));
+    CHILD_EXPECT(pool_->try_free(asked_for));
+    CHILD_EXPECT(pool_->validate());
+    pool_->free(other);
+    CHILD_EXPECT(pool_->stats().objects == 1);
+    CHILD_EXPECT(pool_->total_bytes() == kPageSize);
+    CHILD_EXPECT(pool_->shrink(1).status);
+    CHILD_EXPECT(pool_->total_bytes() == 0);
+    CHILD_EXPECT(source_->stats().held_pages == 0);
+    CHILD_EXPECT(pool_->validate());
+    return 0;
+  });
+  EXPECT_EQ(code, 0);
+  done.arrive_and_wait();
+  evictor.join();
+  EXPECT_EQ(pool_->stats().objects, 1u);
+  pool_->free(other);
+}
+
+// ---------------------------------------------------------------- shareable pages
+
+// What the child hears when it does `use` to a pool whose pages it does not have: the exit code.
+constexpr int kNamed = 42;
+
+template <class Use>
+int in_child_with_named_misuse(Use&& use) {
+  return run_in_child([&] {
+    set_failure_handler([](const FailureReport& report) noexcept {
+      const bool named =
+          report.fault == "used after fork" && report.part == "zbud" && report.object == "forked";
+      ::_exit(named ? kNamed : 3);
+    });
+    use();
+    return 0;
+  });
+}
+
+TEST_F(ZpoolFork, NamesEveryUseOfAPoolWhosePagesAreNotInherited) {
+  make(/*shareable=*/true, [](Zpool&, Handle) -> Status { return fail(Errc::busy); });
+  const Handle handle = pool_->store(make_pattern(100, 1)).value();
+  const auto expect_named = [&](const char* what, auto&& use) {
+    EXPECT_EQ(in_child_with_named_misuse(use), kNamed) << what;
+  };
+  expect_named("allocate", [&] { static_cast<void>(pool_->allocate(1)); });
+  expect_named("store", [&] { static_cast<void>(pool_->store(make_pattern(10, 1))); });
+  expect_named("free", [&] { pool_->free(handle); });
+  expect_named("try_free", [&] { static_cast<void>(pool_->try_free(handle)); });
+  expect_named("map", [&] { const Mapping mapping = pool_->map(handle); });
+  expect_named("try_map", [&] { static_cast<void>(pool_->try_map(handle)); });
+  expect_named("touch", [&] { pool_->touch(handle); });
+  expect_named("shrink", [&] { static_cast<void>(pool_->shrink(1)); });
+  expect_named("compact", [&] { static_cast<void>(pool_->compact()); });
+  expect_named("total_bytes", [&] { static_cast<void>(pool_->total_bytes()); });
+  expect_named("stats", [&] { static_cast<void>(pool_->stats()); });
+  expect_named("validate", [&] { static_cast<void>(pool_->validate()); });
+  auto mapping = std::make_unique<Mapping>(pool_->map(handle, MapMode::read_only));
+  expect_named("the end of a mapping", [&] { mapping.reset(); });
+  mapping.reset();
+  pool_->free(handle);
+}
+
+TEST_F(ZpoolFork, TellsTheChildWhatAPoolWasThatItLost) {
+  make(/*shareable=*/true);
+  const Handle handle = pool_->allocate(100).value();
+  EXPECT_EQ(in_child_with_named_misuse([&] {
+              if (pool_->type() != "zbud" || pool_->name() != "forked") ::_exit(4);
+              if (pool_->max_object_bytes() != 3968 || pool_->evictable()) ::_exit(5);
+              for_each_live_pool([](const ZpoolInfo&) { ::_exit(6); });
+            }),
+            0);
+  pool_->free(handle);
+}
+
+TEST_F(ZpoolFork, LetsTheChildForgetAPoolThatItLost) {
+  make(/*shareable=*/true);
+  const Handle handle = pool_->allocate(100).value();
+  const int code = in_child_with_named_misuse([&] {
+    pool_.reset();
+    // And begin again.
+    const auto fresh = SimPageAllocator::create({.capacity_bytes = std::size_t{1} << 20});
+    if (!fresh) ::_exit(4);
+    const auto pool = Zpool::create("zbud", {.pages = fresh->get()});
+    if (!pool) ::_exit(5);
+    const Result<Handle> one = (*pool)->allocate(10);
+    if (!one) ::_exit(6);
+    (*pool)->free(*one);
+  });
+  EXPECT_EQ(code, 0);
+  // The parent never noticed.
+  EXPECT_TRUE(pool_->validate());
+  pool_->free(handle);
+}
+
+// ---------------------------------------------------------------- registries
+
+// A thread of the parent is inside a loader: in the child nobody is, and the type can be asked for.
+TEST_F(ZpoolFork, LetsTheChildLoadWhatAThreadOfTheParentWasLoading) {
+  DriverRegistry registry;
+  ASSERT_TRUE(registry.register_driver(testing::make_stub("known")));
+  std::barrier inside(2);
+  std::barrier done(2);
+  std::atomic<bool> first{true};
+  registry.set_loader([&](DriverRegistry& asker, std::string_view type) -> Status {
+    if (first.exchange(false)) {
+      inside.arrive_and_wait();
+      done.arrive_and_wait();
+    }
+    return asker.register_driver(testing::make_stub(std::string(type)));
+  });
+  std::thread loading([&] { EXPECT_TRUE(registry.has_pool("slow")); });
+  inside.arrive_and_wait();
+  const int code = run_in_child([&] {
+    CHILD_EXPECT(registry.has_pool("known"));
+    CHILD_EXPECT(registry.has_pool("slow"));
+    CHILD_EXPECT(registry.unregister_driver("slow"));
+    return 0;
+  });
+  EXPECT_EQ(code, 0);
+  done.arrive_and_wait();
+  loading.join();
+}
+
+TEST_F(ZpoolFork, LetsTheLoadingThreadItselfGoOnInTheChild) {
+  DriverRegistry registry;
+  ASSERT_TRUE(registry.register_driver(testing::make_stub("known")));
+  int code = -1;
+  registry.set_loader([&](DriverRegistry& asker, std::string_view type) -> Status {
+    code = run_in_child([&] {
+      CHILD_EXPECT(!asker.has_pool(type));  // still its own load, and still not done
+      CHILD_EXPECT(asker.register_driver(testing::make_stub(std::string(type))));
+      CHILD_EXPECT(asker.has_pool(type));
+      return 0;
+    });
+    return {};
+  });
+  EXPECT_FALSE(registry.has_pool("forking"));
+  EXPECT_EQ(code, 0);
+}
+
+}  // namespace
+}  // namespace mmkit
