@@ -60,6 +60,7 @@ struct Comparison {
   std::function<std::vector<Contender>()> make;
   std::vector<Target> targets{};
   Company company = Company::alone;
+  bool repeats_interrupted = true;          // turns in which this thread lost its CPU
   std::function<std::string()> footnote{};  // printed under the table; may be empty
 };
 
@@ -160,7 +161,9 @@ class Run {
     for (int i = 1;; ++i) {
       const long before = times_interrupted();
       Figures figures = contender.turn();
-      if (times_interrupted() == before || i == kTries) return figures;
+      if (times_interrupted() == before || i == kTries || !comparison_.repeats_interrupted) {
+        return figures;
+      }
       ++repeated_;
     }
   }

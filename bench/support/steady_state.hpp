@@ -24,8 +24,9 @@ struct SteadyShape {
   std::size_t live = 0, batch = 1024, batches_per_turn = 8;
 };
 
-/// Heap: `Object make(std::size_t size)`, `void drop(Object)`. Copied; what it names must outlive
-/// the SteadyState.
+/// Heap: `Object make(std::size_t size)`, `void drop(Object)`, and perhaps `make_written(size)`, by
+/// which it is filled, so that its memory is there before anything is timed. Copied; what it names
+/// must outlive the SteadyState.
 template <class Heap>
 class SteadyState {
  public:
@@ -34,7 +35,7 @@ class SteadyState {
   SteadyState(Heap heap, const std::vector<std::uint16_t>& sizes, SteadyShape shape)
       : heap_(std::move(heap)), sizes_(sizes), shape_(shape) {
     for (std::size_t i = 0; i < shape_.live; ++i) {
-      live_.push_back(heap_.make(sizes_[i % sizes_.size()]));
+      live_.push_back(first(sizes_[i % sizes_.size()]));
     }
     new_sizes_.resize(shape_.batch);
   }
@@ -61,6 +62,14 @@ class SteadyState {
   }
 
  private:
+  Object first(std::size_t size) {
+    if constexpr (requires { heap_.make_written(size); }) {
+      return heap_.make_written(size);
+    } else {
+      return heap_.make(size);
+    }
+  }
+
   Heap heap_;
   const std::vector<std::uint16_t>& sizes_;
   const SteadyShape shape_;

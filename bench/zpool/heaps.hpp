@@ -4,7 +4,8 @@
 //
 // How much of a new object is written is part of the heap (Touch): a pool's object is written
 // through a mapping or by store(), which costs something, and memory that nobody writes stays cold,
-// which hides something. A benchmark that says "allocate" has to say which.
+// which hides something. A benchmark that says "allocate" has to say which. make_written(size)
+// writes all of it whatever the heap's Touch.
 #pragma once
 
 #include <algorithm>
@@ -69,6 +70,9 @@ struct ZpoolHeap {
     }
     return *made;
   }
+  Object make_written(std::size_t size_bytes) {
+    return ZpoolHeap<Touch::whole>{pool}.make(size_bytes);
+  }
   void drop(Object object) { pool->free(object); }
 };
 
@@ -90,6 +94,9 @@ struct BackendHeap {
     }
     return *made;
   }
+  Object make_written(std::size_t size_bytes) {
+    return BackendHeap<Backend, Touch::whole>{pool}.make(size_bytes);
+  }
   void drop(Object object) {
     if (!pool->free(object)) throw std::runtime_error("backend: free refused");
   }
@@ -110,6 +117,9 @@ struct MallocHeap {
       use(block);
     }
     return block;
+  }
+  Object make_written(std::size_t size_bytes) {
+    return MallocHeap<Touch::whole>{heap}.make(size_bytes);
   }
   void drop(Object block) { heap->free(block); }
 };
