@@ -24,6 +24,9 @@ bool is_type_name(std::string_view type) noexcept;
 
 class DriverEntry : public ListNode<> {
  public:
+  /// Written by the registry alone: counts the registrations, from 1.
+  std::uint64_t number = 0;
+
   DriverEntry(std::string_view type, std::shared_ptr<const ZpoolDriver> driver) noexcept;
 
   std::string_view type() const noexcept { return {type_, type_bytes_}; }

@@ -1,17 +1,48 @@
 // SPDX-License-Identifier: MIT
 #include "zpool/live_pools.hpp"
 
+#include <pthread.h>
+
+#include <algorithm>
 #include <mmkit/base/bitmap.hpp>
 #include <mmkit/base/fork.hpp>
 #include <mmkit/base/mutex.hpp>
 #include <mmkit/zpool/zpool.hpp>
-#include <utility>
-#include <vector>
+#include <string_view>
 
 namespace mmkit {
 namespace {
 
 constexpr std::size_t kTags = std::size_t{1} << 16;
+
+// Where a visitor stands in the list while it looks at a pool without the lock: in front of the pool
+// that comes next, whatever comes and goes meanwhile. So a visit needs no memory.
+class Cursor final : public LivePool {
+ public:
+  bool describe(ZpoolInfo*) const override { return false; }
+  bool is_mine() const noexcept { return ::pthread_equal(thread_, ::pthread_self()) != 0; }
+
+ private:
+  const pthread_t thread_ = ::pthread_self();
+};
+
+// The names of one pool, which may end while it is shown.
+class NameCopies {
+ public:
+  void take(ZpoolInfo* info) noexcept {
+    info->type = take(info->type, type_);
+    info->name = take(info->name, name_);
+  }
+
+ private:
+  template <std::size_t kBytes>
+  static std::string_view take(std::string_view text, char (&copy)[kBytes]) noexcept {
+    return {copy, text.copy(copy, kBytes)};
+  }
+
+  char type_[32];
+  char name_[kMostNameBytesListed];
+};
 
 class LivePools final : public ForkParticipant {
  public:
@@ -33,20 +64,31 @@ class LivePools final : public ForkParticipant {
   }
   void add(LivePool& pool) noexcept {
     MutexLock lock(mutex_);
+    pool.number = ++last_number_;
     pools_.push_back(pool);
   }
   void remove(LivePool& pool) noexcept {
     MutexLock lock(mutex_);
     pools_.remove(pool);
   }
-  std::vector<ZpoolInfo> describe_all() const {
-    std::vector<ZpoolInfo> infos;
+  void visit_all(const std::function<void(const ZpoolInfo&)>& visit) {
+    Cursor cursor;
+    NameCopies names;
     MutexLock lock(mutex_);
-    for (const LivePool* at = pools_.front(); at != nullptr; at = pools_.next(*at)) {
+    const std::uint64_t newest = last_number_;
+    pools_.push_front(cursor);
+    while (LivePool* next = pools_.next(cursor)) {
+      if (next->number > newest) break;  // made since the visit began
+      pools_.remove(cursor);
+      pools_.insert_after(*next, cursor);
       ZpoolInfo info;
-      if (at->describe(&info)) infos.push_back(std::move(info));
+      if (!next->describe(&info)) continue;
+      names.take(&info);
+      lock.unlock();
+      visit(info);
+      lock.lock();
     }
-    return infos;
+    pools_.remove(cursor);
   }
 
  private:
@@ -54,9 +96,20 @@ class LivePools final : public ForkParticipant {
 
   void lock_for_fork() noexcept override MMKIT_NO_THREAD_SAFETY_ANALYSIS { mutex_.lock_for_fork(); }
   void unlock_after_fork() noexcept override MMKIT_NO_THREAD_SAFETY_ANALYSIS { mutex_.unlock(); }
+  // Visitors of other threads are not in the child, and their stacks will be used for others.
+  void on_child() noexcept override {
+    MutexLock lock(mutex_);
+    for (LivePool* at = pools_.front(); at != nullptr;) {
+      LivePool* next = pools_.next(*at);
+      const bool is_cursor = at->number == 0;
+      if (is_cursor && !static_cast<Cursor*>(at)->is_mine()) pools_.remove(*at);
+      at = next;
+    }
+  }
 
   mutable Mutex mutex_{LockRank::live_pools};
   IntrusiveList<LivePool> pools_ MMKIT_GUARDED_BY(mutex_);
+  std::uint64_t last_number_ MMKIT_GUARDED_BY(mutex_) = 0;
   std::size_t next_tag_ MMKIT_GUARDED_BY(mutex_) = kFirstTag;
   std::uint64_t tags_[bitmap::words_for(kTags)] MMKIT_GUARDED_BY(mutex_) = {};
 };
@@ -84,7 +137,7 @@ void remove_live_pool(LivePool& pool) noexcept {
 }
 
 void for_each_live_pool(const std::function<void(const ZpoolInfo&)>& visit) {
-  for (const ZpoolInfo& info : live_pools().describe_all()) visit(info);
+  live_pools().visit_all(visit);
 }
 
 }  // namespace mmkit

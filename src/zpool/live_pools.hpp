@@ -20,8 +20,12 @@ struct ZpoolInfo;
 /// What the list keeps of a pool.
 class LivePool : public ListNode<> {
  public:
-  /// Called with the list's lock held. False: the pool is not to be seen.
+  /// Called with the list's lock held, until which the views in `info` live. False: the pool is not
+  /// to be seen.
   virtual bool describe(ZpoolInfo* info) const = 0;
+
+  /// Written by the list alone: counts the pools, from 1.
+  std::uint64_t number = 0;
 
  protected:
   ~LivePool() = default;

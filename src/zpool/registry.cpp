@@ -8,9 +8,8 @@
 #include <cstring>
 #include <mmkit/zpool/zbud.hpp>
 #include <new>
-#include <string>
+#include <string_view>
 #include <utility>
-#include <vector>
 
 #include "zpool/driver_entry.hpp"
 
@@ -49,6 +48,26 @@ void DriverRelease::operator()(DriverEntry* entry) const noexcept {
 using detail::DriverEntry;
 using detail::DriverHold;
 
+namespace {
+
+// An allocator for shared_ptr whose failure is not an exception.
+template <class T>
+struct NoThrowHeap {
+  using value_type = T;
+  NoThrowHeap() noexcept = default;
+  template <class U>
+  NoThrowHeap(const NoThrowHeap<U>&) noexcept {}  // NOLINT: allocators convert
+  T* allocate(std::size_t count) noexcept {
+    void* memory = ::operator new(count * sizeof(T), std::nothrow);
+    if (memory == nullptr) report_failure({"zpool", {}, "no memory for the loader", 0});
+    return static_cast<T*>(memory);
+  }
+  void deallocate(T* memory, std::size_t) noexcept { ::operator delete(memory); }
+  bool operator==(const NoThrowHeap&) const noexcept { return true; }
+};
+
+}  // namespace
+
 // A type being fetched, on the stack of the thread that fetches it.
 struct DriverRegistry::Loading : ListNode<> {
   bool is_mine() const noexcept { return ::pthread_equal(thread, ::pthread_self()) != 0; }
@@ -81,6 +100,7 @@ Status DriverRegistry::register_driver(std::shared_ptr<const ZpoolDriver> driver
     entry->drop();
     return fail(Errc::already_exists);
   }
+  entry->number = ++last_number_;
   entries_.push_back(*entry);
   return {};
 }
@@ -118,19 +138,26 @@ DriverHold DriverRegistry::hold(std::string_view type) noexcept {
 }
 
 void DriverRegistry::for_each_type(const std::function<void(std::string_view)>& visit) const {
-  std::vector<std::string> types;
-  {
-    MutexLock lock(mutex_);
-    for (const DriverEntry* at = entries_.front(); at != nullptr; at = entries_.next(*at)) {
-      types.emplace_back(at->type());
-    }
+  char type[detail::kMaxTypeName];
+  std::uint64_t last = 0;
+  MutexLock lock(mutex_);
+  const std::uint64_t newest = last_number_;
+  while (true) {
+    // From the front each time: the entry before may be gone, and there is a handful.
+    const DriverEntry* next = entries_.front();
+    while (next != nullptr && next->number <= last) next = entries_.next(*next);
+    if (next == nullptr || next->number > newest) return;
+    last = next->number;
+    const std::string_view copy(type, next->type().copy(type, sizeof type));
+    lock.unlock();
+    visit(copy);
+    lock.lock();
   }
-  for (const std::string& type : types) visit(type);
 }
 
 void DriverRegistry::set_loader(Loader loader) {
   std::shared_ptr<const Loader> fresh;
-  if (loader) fresh = std::make_shared<const Loader>(std::move(loader));
+  if (loader) fresh = std::allocate_shared<const Loader>(NoThrowHeap<Loader>(), std::move(loader));
   // A fork in the middle of a load must find it, also when no driver was registered yet. Where the
   // system takes no handler, register_driver() asks again, and can say so.
   static_cast<void>(join_fork(LockRank::registry));

@@ -30,7 +30,7 @@ class LivePools : public ::testing::Test {
 
   static std::vector<std::string> names() {
     std::vector<std::string> names;
-    for_each_live_pool([&](const ZpoolInfo& info) { names.push_back(info.name); });
+    for_each_live_pool([&](const ZpoolInfo& info) { names.emplace_back(info.name); });
     return names;
   }
   static std::uint16_t tag_of(std::string_view name) {
@@ -81,18 +81,18 @@ TEST_F(LivePools, AreDescribed) {
   pool->free(handle);
 }
 
-TEST_F(LivePools, AreThoseOfTheMomentTheCallBegins) {
+TEST_F(LivePools, AreThoseThatLiveWhenTheCallBeginsAndStillDo) {
   std::vector<std::unique_ptr<Zpool>> pools;
   for (const char* name : {"a", "b", "c"}) pools.push_back(make(name));
   std::vector<std::string> seen;
   for_each_live_pool([&](const ZpoolInfo& info) {
     if (info.name == "a") {
-      pools.erase(pools.begin() + 1);  // b ends before it is visited
+      pools.erase(pools.begin() + 1);  // b ends before its turn comes
       pools.push_back(make("d"));
     }
-    seen.push_back(info.name);
+    seen.emplace_back(info.name);
   });
-  EXPECT_EQ(seen, (Names{"a", "b", "c"}));
+  EXPECT_EQ(seen, (Names{"a", "c"}));
   EXPECT_EQ(names(), (Names{"a", "c", "d"}));
 }
 

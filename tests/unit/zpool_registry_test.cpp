@@ -68,7 +68,7 @@ TEST(DriverRegistry, ListsTypesInTheOrderOfRegistration) {
   EXPECT_EQ(types_of(registry), (std::vector<std::string>{"m", "z", "a", "b"}));
 }
 
-TEST(DriverRegistry, ListsWhatWasKnownWhenItWasAsked) {
+TEST(DriverRegistry, ListsWhatIsKnownWhenItIsAskedAndStillIs) {
   DriverRegistry registry;
   for (const char* type : {"a", "b", "c"}) ASSERT_TRUE(registry.register_driver(make_stub(type)));
   std::vector<std::string> seen;
@@ -79,7 +79,7 @@ TEST(DriverRegistry, ListsWhatWasKnownWhenItWasAsked) {
     }
     seen.emplace_back(type);
   });
-  EXPECT_EQ(seen, (std::vector<std::string>{"a", "b", "c"}));
+  EXPECT_EQ(seen, (std::vector<std::string>{"a", "c"}));
   EXPECT_EQ(types_of(registry), (std::vector<std::string>{"a", "c", "d"}));
 }
 

@@ -13,6 +13,7 @@
 // Complexity: O(types), a handful
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mmkit/base/fork.hpp>
@@ -52,11 +53,11 @@ class DriverRegistry : private ForkParticipant {
   Status unregister_driver(std::string_view type) noexcept;
   /// Whether a kind is known; asks the loader for one that is not.
   bool has_pool(std::string_view type) noexcept;
-  /// Calls `visit` with each known type, in the order of registration, with no lock held. The
-  /// types are those known when the call begins.
+  /// Calls `visit` with each type that is known when the call begins and still is when its turn
+  /// comes, in the order of registration, with no lock held. Needs no memory. `visit` must not throw.
   void for_each_type(const std::function<void(std::string_view)>& visit) const;
   /// Sets who is asked for unknown types; an empty function: nobody. A call in progress ends with
-  /// the loader it began with.
+  /// the loader it began with. Having no memory for it is fatal, by name.
   void set_loader(Loader loader);
 
   /// What a kind can do; asks the loader for one that is not known. Errors: not_found.
@@ -84,6 +85,7 @@ class DriverRegistry : private ForkParticipant {
   mutable Mutex mutex_{LockRank::registry};
   CondVar loaded_;
   IntrusiveList<detail::DriverEntry> entries_ MMKIT_GUARDED_BY(mutex_);
+  std::uint64_t last_number_ MMKIT_GUARDED_BY(mutex_) = 0;
   IntrusiveList<Loading> loading_ MMKIT_GUARDED_BY(mutex_);
   std::shared_ptr<const Loader> loader_ MMKIT_GUARDED_BY(mutex_);
 };

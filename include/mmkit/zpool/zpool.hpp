@@ -229,15 +229,20 @@ Mapping::~Mapping() {
   if (pool_ != nullptr) pool_->unmap(handle_, bytes_, audit_);
 }
 
-/// A live pool as tools see it.
+/// The longest name that for_each_live_pool shows whole.
+inline constexpr std::size_t kMostNameBytesListed = 256;
+
+/// A live pool as tools see it. The views live for the call of the visitor.
 struct ZpoolInfo {
-  std::string type, name;
+  std::string_view type;
+  std::string_view name;  ///< its first kMostNameBytesListed bytes
   std::uint16_t tag = 0;  ///< the top 16 bits of its handles
   std::size_t limit_bytes = 0;
   ZpoolStats stats;
 };
 
-/// Calls `visit` with each pool that lives when the call begins, oldest first, with no lock held.
+/// Calls `visit` with each pool that lives when the call begins and still does when its turn comes,
+/// oldest first, with no lock held. Needs no memory. `visit` must not throw.
 /// Thread safety: safe. Complexity: O(pools).
 void for_each_live_pool(const std::function<void(const ZpoolInfo&)>& visit);
 
