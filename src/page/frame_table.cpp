@@ -10,7 +10,7 @@ namespace {
 constexpr std::size_t kMaps = 4;
 
 std::size_t map_bytes(std::size_t frames) noexcept {
-  return align_up(bitmap::words_for(frames) * sizeof(std::uint64_t), kPageSize);
+  return align_up(bitmap::words_for(frames + 1) * sizeof(std::uint64_t), kPageSize);
 }
 
 // Commits the pages of [begin, end), without changing a byte.
@@ -38,7 +38,10 @@ std::size_t FrameTable::bytes_for(std::size_t frames) noexcept {
 
 FrameTable::FrameTable(std::byte* memory, FrameNode* nodes, unsigned node_count,
                        FrameIndex node_frames) noexcept
-    : nodes_(nodes), node_count_(node_count), node_frames_(node_frames) {
+    : nodes_(nodes),
+      node_count_(node_count),
+      node_frames_(node_frames),
+      frames_(std::size_t{node_count} * node_frames) {
   const std::size_t bytes = map_bytes(frames());
   // Zero bytes are what both types begin as; nothing is written, so nothing is committed.
   std::uint64_t** const maps[kMaps] = {&taken_, &held_, &retained_, &start_};
@@ -159,18 +162,16 @@ bool FrameTable::carve(FrameNode& node, FrameIndex first, FrameIndex pages) noex
 void FrameTable::cut_retained_run(FrameNode& node, FrameIndex run, FrameIndex first,
                                   FrameIndex end) noexcept {
   const FrameIndex run_end = run + links_[run].pages;
-  node.retained.remove(links_, run);
   FrameIndex left = links_[run].pages;
+  node.retained.remove(links_, run, left);
   if (run_end > end) {
     bitmap::set(start_, end);
-    links_[end].pages = run_end - end;
-    node.retained.insert(links_, end);
+    node.retained.insert(links_, end, run_end - end);
     by_age_.insert_after(links_, run, end);
     left -= run_end - end;
   }
   if (run < first) {
-    links_[run].pages = first - run;
-    node.retained.insert(links_, run);
+    node.retained.insert(links_, run, first - run);
     left -= first - run;
   } else {
     by_age_.remove(links_, run);
@@ -190,7 +191,7 @@ DepartingRuns FrameTable::collect_oldest(std::size_t keep_pages) noexcept {
     const FrameIndex run = by_age_.oldest();
     const FrameIndex pages = links_[run].pages;
     by_age_.remove(links_, run);
-    node_of(run).retained.remove(links_, run);
+    node_of(run).retained.remove(links_, run, pages);
     bitmap::clear_range(retained_, run, pages);
     bitmap::clear(start_, run);
     counts_.retained_pages -= pages;
@@ -218,7 +219,7 @@ void FrameTable::settle_retained(FrameSpan span) noexcept {
 void FrameTable::raise_high(FrameNode& node, FrameIndex end) noexcept {
   if (end <= node.high) return;
   for (std::uint64_t* const map : {taken_, held_, retained_, start_}) {
-    commit(map, node.high / 8, divide_up<std::size_t>(end, 8));
+    commit(map, node.high / 8, end / 8 + 1);  // with the bit behind, which kind_of() reads
   }
   commit(links_, node.high * sizeof(FrameLink), end * sizeof(FrameLink));
   node.high = end;

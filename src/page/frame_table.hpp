@@ -126,7 +126,7 @@ class FrameTable {
   void settle_retained(FrameSpan span) noexcept;
 
   const Counts& counts() const noexcept { return counts_; }
-  std::size_t frames() const noexcept { return std::size_t{node_count_} * node_frames_; }
+  std::size_t frames() const noexcept { return frames_; }
   unsigned node_index(FrameIndex frame) const noexcept {
     return node_count_ == 1 ? 0 : frame / node_frames_;
   }
@@ -160,7 +160,7 @@ class FrameTable {
   void cut_retained_run(FrameNode& node, FrameIndex run, FrameIndex first, FrameIndex end) noexcept;
   // A retained run -> held, as it is.
   void take_whole(FrameNode& node, FrameIndex run, FrameIndex pages) noexcept {
-    node.retained.remove(links_, run);
+    node.retained.remove(links_, run, pages);
     by_age_.remove(links_, run);
     if (pages == 1) {
       bitmap::clear(retained_, run);
@@ -196,8 +196,7 @@ class FrameTable {
     } else {
       bitmap::set_range(retained_, first, pages);
     }
-    links_[first].pages = pages;
-    node.retained.insert(links_, first);
+    node.retained.insert(links_, first, pages);
     by_age_.push_newest(links_, first);
     counts_.retained_pages += pages;
   }
@@ -209,7 +208,7 @@ class FrameTable {
   Status validate_age() const noexcept;
   Status validate_counts() const noexcept;
 
-  // A bit a frame each; see the invariants.
+  // A bit a frame each, and one more that is never set, behind the last; see the invariants.
   std::uint64_t* taken_;
   std::uint64_t* held_;
   std::uint64_t* retained_;
@@ -218,18 +217,19 @@ class FrameTable {
   FrameNode* nodes_;
   unsigned node_count_;
   FrameIndex node_frames_;
+  std::size_t frames_;
   RunsByAge by_age_;
   Counts counts_;
 };
 
 inline RunKind FrameTable::kind_of(FrameIndex first, std::size_t pages) const noexcept {
   if (!bitmap::test(held_, first)) return RunKind::not_held;
-  const FrameNode& node = nodes_[node_index(first)];
   if (!bitmap::test(start_, first)) return RunKind::other_size;
-  if (pages == 0 || pages > node.high - first) return RunKind::other_size;
+  if (pages == 0 || pages > frames_ - first) return RunKind::other_size;
+  // What follows must be no part of the run (a node's first frame never is), and what is in it no
+  // part of another.
   const std::size_t end = first + pages;
-  // What follows must be no part of the run, and what is in it no part of another.
-  const bool goes_on = end < node.high && bitmap::test(held_, end) && !bitmap::test(start_, end);
+  const bool goes_on = bitmap::test(held_, end) && !bitmap::test(start_, end);
   if (goes_on) return RunKind::other_size;
   if (pages == 1) return RunKind::held;
   const bool whole =

@@ -41,9 +41,10 @@ class RunsByLength {
     for (FrameIndex& head : heads_) head = kNoFrame;
   }
 
-  /// Puts the run at `first`, whose link knows its length, in front of its list.
-  void insert(FrameLink* links, FrameIndex first) noexcept {
-    const std::size_t list = list_of(links[first].pages);
+  /// Puts a run in front of the list of its length, and notes the length in its link.
+  void insert(FrameLink* links, FrameIndex first, FrameIndex pages) noexcept {
+    const std::size_t list = list_of(pages);
+    links[first].pages = pages;
     const FrameIndex head = heads_[list];
     links[first].next = head;
     links[first].prev = kNoFrame;
@@ -52,9 +53,9 @@ class RunsByLength {
     if (list < kExactLengths) lengths_ |= std::uint64_t{1} << list;
   }
 
-  /// Takes out a run that is in.
-  void remove(FrameLink* links, FrameIndex first) noexcept {
-    const std::size_t list = list_of(links[first].pages);
+  /// Takes out a run that is in, of `pages` pages.
+  void remove(FrameLink* links, FrameIndex first, FrameIndex pages) noexcept {
+    const std::size_t list = list_of(pages);
     const FrameIndex next = links[first].next;
     const FrameIndex prev = links[first].prev;
     if (next != kNoFrame) links[next].prev = prev;

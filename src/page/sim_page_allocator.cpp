@@ -51,12 +51,12 @@ void SimPageAllocator::State::on_child() noexcept {
 
 // ---------------------------------------------------------------- allocation
 
-bool SimPageAllocator::State::is_legal(const PageRequest& request) const noexcept {
+inline bool SimPageAllocator::State::is_legal(const PageRequest& request) const noexcept {
   return request.pages != 0 && is_power_of_two(request.align_pages) && request.node >= kAnyNode &&
          (request.node == kAnyNode || static_cast<unsigned>(request.node) < node_count_);
 }
 
-PageRun SimPageAllocator::State::hand_out(Place place, const PageRequest& request) noexcept {
+inline PageRun SimPageAllocator::State::hand_out(Place place, const PageRequest& request) noexcept {
   std::byte* const data = address(place.first);
   // Frames that were never used, or came back from the system, read as zero already.
   if (has(request.gfp, Gfp::zero) && place.dirty) {
@@ -65,7 +65,7 @@ PageRun SimPageAllocator::State::hand_out(Place place, const PageRequest& reques
   return {data, request.pages, Pfn{place.first}};
 }
 
-Result<PageRun> SimPageAllocator::State::allocate(const PageRequest& request) noexcept {
+inline Result<PageRun> SimPageAllocator::State::allocate(const PageRequest& request) noexcept {
   check_not_forked();
   if (!is_legal(request)) {
     failures_.fetch_add(1, std::memory_order_relaxed);
@@ -112,7 +112,7 @@ Place SimPageAllocator::State::place_any(const PageRequest& request) noexcept {
 
 // ---------------------------------------------------------------- free
 
-FrameIndex SimPageAllocator::State::frame_of(const PageRun& run) const noexcept {
+inline FrameIndex SimPageAllocator::State::frame_of(const PageRun& run) const noexcept {
   const std::uintptr_t value = reinterpret_cast<std::uintptr_t>(run.data);
   const std::uintptr_t offset = value - reinterpret_cast<std::uintptr_t>(memory_.frames());
   if (offset >= frames() * kPageSize) misuse("address not of this allocator", value);
@@ -129,7 +129,7 @@ void SimPageAllocator::State::refuse(RunKind kind, FrameIndex first) const noexc
          first);
 }
 
-void SimPageAllocator::State::free(const PageRun& run) noexcept {
+inline void SimPageAllocator::State::free(const PageRun& run) noexcept {
   check_not_forked();
   const FrameIndex first = frame_of(run);
   if (run.pages > frames() - first) {
@@ -150,7 +150,7 @@ void SimPageAllocator::State::free(const PageRun& run) noexcept {
     refuse(kind, first);
   }
   table_.retain(first, pages);
-  const bool trims = should_trim(pages);
+  const bool trims = table_.counts().retained_pages > retain_pages_ && should_trim(pages);
   MMKIT_AUDIT(sound());
   mutex_.unlock();
   if (trims) trim();
@@ -170,6 +170,10 @@ Result<SharedRange> SimPageAllocator::State::share(const PageRun& run) noexcept 
     return fail(Errc::invalid_argument);
   }
   return SharedRange{memory_.fd(), memory_.file_offset_bytes(run.data)};
+}
+
+unsigned SimPageAllocator::State::node_of(const PageRun& run) const noexcept {
+  return frame_of(run) / node_frames_;
 }
 
 PageSourceStats SimPageAllocator::State::stats() noexcept {

@@ -70,7 +70,7 @@ class SimPageAllocator::State final : public ForkParticipant {
   PageSourceStats stats() noexcept;
   Status validate() noexcept;
   std::size_t release() noexcept;
-  unsigned node_of(const PageRun& run) const noexcept { return frame_of(run) / node_frames_; }
+  unsigned node_of(const PageRun& run) const noexcept;
 
   std::size_t frames() const noexcept { return std::size_t{node_count_} * node_frames_; }
   unsigned node_count() const noexcept { return node_count_; }

@@ -45,10 +45,7 @@ TEST(FreeHints, LowerReachesBackByTheLengthAndNotPastTheBegin) {
 
 class RunsByLengthTest : public ::testing::Test {
  protected:
-  void insert(FrameIndex first, FrameIndex pages) {
-    links_[first].pages = pages;
-    runs_.insert(links_.data(), first);
-  }
+  void insert(FrameIndex first, FrameIndex pages) { runs_.insert(links_.data(), first, pages); }
   FrameIndex place(std::size_t pages, std::size_t align = 1) const {
     return runs_.find(links_.data(), pages, align).place;
   }
@@ -65,11 +62,11 @@ TEST_F(RunsByLengthTest, FindsTheLastOfTheExactLengthFirst) {
   EXPECT_EQ(place(2), 20u);
   EXPECT_EQ(place(3), 30u);
   EXPECT_EQ(place(4), kNoFrame);
-  runs_.remove(links_.data(), 20);
+  runs_.remove(links_.data(), 20, links_[20].pages);
   EXPECT_EQ(place(2), 10u);
-  runs_.remove(links_.data(), 10);
+  runs_.remove(links_.data(), 10, links_[10].pages);
   EXPECT_EQ(place(2), 30u);  // the shortest that is longer
-  runs_.remove(links_.data(), 30);
+  runs_.remove(links_.data(), 30, links_[30].pages);
   EXPECT_EQ(runs_.lengths(), 0u);
 }
 
@@ -102,10 +99,10 @@ TEST_F(RunsByLengthTest, SkipsRunsInWhichNothingAlignedFits) {
 
 TEST_F(RunsByLengthTest, RemovesFromTheMiddle) {
   for (const FrameIndex first : {1u, 2u, 3u, 4u}) insert(first, 1);
-  runs_.remove(links_.data(), 2);
-  runs_.remove(links_.data(), 4);
+  runs_.remove(links_.data(), 2, links_[2].pages);
+  runs_.remove(links_.data(), 4, links_[4].pages);
   EXPECT_EQ(place(1), 3u);
-  runs_.remove(links_.data(), 3);
+  runs_.remove(links_.data(), 3, links_[3].pages);
   EXPECT_EQ(place(1), 1u);
 }
 

@@ -15,7 +15,8 @@ namespace mmkit {
 /// Whether exactly one bit of `value` is set. Complexity: O(1).
 template <std::unsigned_integral T>
 constexpr bool is_power_of_two(T value) noexcept {
-  return std::has_single_bit(value);
+  // Not std::has_single_bit: without a popcount instruction that is a call.
+  return value != 0 && (value & static_cast<T>(value - 1)) == 0;
 }
 
 /// floor(log2(value)); `value` is at least 1. Complexity: O(1).
