@@ -18,8 +18,7 @@
 //               ^high                ^end           from `high` on no frame was ever handed out
 //
 // Units:      frames, numbered from 0
-// Invariants: 1 a frame is taken exactly if it is held, retained or departing, and never two of
-// these
+// Invariants: 1 a frame is taken exactly if it is held, retained or departing, and only one of them
 //             2 from a node's high on, no frame has any state
 //             3 runs tile: the first frame of each held and retained run is marked as a start, no
 //               other frame is, and no run crosses nodes

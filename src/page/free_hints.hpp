@@ -5,8 +5,7 @@
 // Lengths of 1..64 pages are classes of their own, then each power of two begins one.
 // Units:      frames
 // Invariants: 1 no run of free frames of a class's shortest length begins below its hint; a hint
-// that
-//             is too low only costs time
+//             that is too low only costs time
 // Locking:    none: caller serialises
 // Complexity: get, set O(1); lower O(classes)
 #pragma once

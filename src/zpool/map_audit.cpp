@@ -3,12 +3,10 @@
 // Map audit - in audit builds, MapMode is held against the caller.
 //
 // read_only:  the bytes are hashed when the mapping begins and when it ends; a difference is
-// misuse.
-//             Not held against a mapping that overlapped in time with a writing one of the same
+//             misuse. Not held against a mapping that overlapped in time with a writing one of the same
 //             object, whose writes are not this caller's.
 // write_only: the bytes are overwritten when the mapping begins, so that who reads them sees
-// garbage
-//             and not what happened to be there. Not done to an object that is mapped already.
+//             garbage and not what happened to be there. Not done to an object that is mapped already.
 // A mapping that there is no memory to note goes unaudited.
 // Locking:    Control::audit_mutex, a leaf
 // Complexity: O(live mappings)

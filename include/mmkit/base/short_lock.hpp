@@ -6,9 +6,9 @@
 // sleeps a little (so that a holder of lower priority gets to run), each in turn. That is why
 // letting go is one plain store: half the cost of a mutex, and legal where no system call may be
 // made (Gfp::nowait), which the release of a mutex with a sleeping waiter is not. In a process of
-// one thread even the read-modify-write is saved, as the C library does for its own. Invariants: 1
-// state_ is 1 while somebody holds the lock, else 0 Locking:    the rank order of lock_rank.hpp,
-// checked at MMKIT_CHECK_LEVEL 1 and above
+// one thread even the read-modify-write is saved, as the C library does for its own.
+// Invariants: 1 state_ is 1 while somebody holds the lock, else 0
+// Locking:    the rank order of lock_rank.hpp, checked at MMKIT_CHECK_LEVEL 1 and above
 #pragma once
 
 #include <atomic>

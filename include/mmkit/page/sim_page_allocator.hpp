@@ -20,12 +20,13 @@
 // The same calls in the same order give the same frames. Alignment counts frames from the first;
 // the range begins at a multiple of 4 MiB, the largest block of the kernel (less for a smaller
 // capacity), so that up to there an aligned run has an aligned address. No per-CPU cache: such a
-// thing is a PageSource of its own in front of this one. Units:      bytes in the options, pages
-// elsewhere Invariants: those of the frame table (src/page/frame_table.hpp), which validate() walks
+// thing is a PageSource of its own in front of this one.
+//
+// Units:      bytes in the options, pages elsewhere
+// Invariants: those of the frame table (src/page/frame_table.hpp), which validate() walks
 // Locking:    one short lock for the tables (LockRank::page_source); a mutex around each batch on
-// its
-//             way back (LockRank::page_release), so that no lock of the first kind is held during a
-//             system call. Takes part in fork.
+//             its way back (LockRank::page_release), so that no lock of the first kind is held
+//             during a system call. Takes part in fork.
 // Complexity: allocate and free O(1) for a retained run of the exact length, unaligned; see
 // docs/page.md
 #pragma once

@@ -9,8 +9,7 @@
 //   for (std::uint64_t n = 1;; ++n) {
 //     pages.fail_nth(n, FailingPageSource::Repeat::once);
 //     const Status status = operation_under_test(pages);
-//     if (pages.failed_calls() == 0) break;       // it made fewer than n allocations: every point
-//     was tried
+//     if (pages.failed_calls() == 0) break;  // fewer than n allocations: every point was tried
 //     ...status says out_of_memory, nothing is lost, and the same again succeeds
 //   }
 //

@@ -10,9 +10,8 @@
 //        | location: address / 64  | generation  | state |      live
 //        | next free slot + 1      | generation  |   0   |      free
 //        +-------------------------+-------------+-------+
-//   state 0 free or reserved, 3 live, 3 + n live and mapped n times, 63 mapped more often than
-//   that:
-//         the rest is counted in a side list. 1 and 2 are kept for objects that move.
+//   state 0 free or reserved, 3 live, 3 + n live and mapped n times; 63 mapped more often than
+//         that, the rest being counted in a side list. 1 and 2 are kept for objects that move.
 //
 // A generation is used once: a slot whose last one is freed is retired, so that no dead handle is
 // ever mistaken for a live one. That costs eight bytes in 65,535 frees.

@@ -7,9 +7,8 @@
 //
 //   page   0      64                                                        4096
 //         +------+----------------------+-----------------+------------------+
-//         | red  | FIRST, grows upward  |      free       | LAST, ends with  |      chunks of 64
-//         | zone |                      |                 | the page         |      bytes, 63
-//         usable
+//         | red  | FIRST, grows upward  |      free       | LAST, ends with  |   chunks of 64
+//         | zone |                      |                 | the page         |   bytes, 63 usable
 //         +------+----------------------+-----------------+------------------+
 //              ^ address in the slot of FIRST's handle    ^ of LAST's
 //
@@ -31,9 +30,9 @@
 //             is the page that got an object or a touch last  5 a handle is live if and only if its
 //             page has its slot  6 side words name the page and the size of their object
 //             7 counts agree with the walk  8 red zones are whole (audit builds)
-// Locking:    one ShortLock of rank pool guards everything but the slots; map() and unmap() take none.
-//             The page source is called without it, but for nowait requests, which never wait.
-// Complexity: everything O(1) but validate(), stats() being constant too
+// Locking:    one ShortLock of rank pool guards everything but the slots; map() and unmap() take
+//             none. The page source is called without it, but for nowait requests: they never wait.
+// Complexity: everything O(1) but validate()
 #pragma once
 
 #include <atomic>

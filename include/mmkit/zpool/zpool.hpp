@@ -10,8 +10,7 @@
 //                 +------------+
 //
 // Flow:       a call checks the tag, goes to the backend, and comes up once. Where the backend
-// finds
-//             no page because of the limit, allocate evicts and tries again (retry).
+//             finds no page because of the limit, allocate evicts and tries again (retry).
 // Locking:    none of its own on the way to the driver
 // Complexity: the driver's, and a comparison
 #pragma once
