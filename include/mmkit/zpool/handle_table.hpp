@@ -286,6 +286,7 @@ class HandleTable {
     std::atomic<Side> side;
   };
   static_assert(std::atomic<Side>::is_always_lock_free && sizeof(Entry) == 16);
+  static_assert(alignof(Side) == sizeof(Side), "clang loads others by a call to libatomic");
   struct Chunk {
     Entry entry[kChunkSlots];
   };

@@ -134,8 +134,9 @@ class ZbudPool final : public ZpoolBackend, private ForkParticipant {
  private:
   using Buddy = ZbudPage::Buddy;
 
-  // Which page, and how long the object is: what map() and free() need besides the address.
-  struct Side {
+  // Which page, and how long the object is: what map() and free() need besides the address. Aligned
+  // to its size, or clang calls a library to load it.
+  struct alignas(8) Side {
     std::uint32_t page;
     std::uint32_t size_bytes;
   };
