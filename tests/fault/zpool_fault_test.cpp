@@ -23,7 +23,7 @@
 #include <vector>
 
 #include "fault/zpool_failing_heap.hpp"
-#include "support/zpool_pattern.hpp"
+#include "support/pattern.hpp"
 
 namespace mmkit {
 namespace {
@@ -76,7 +76,7 @@ struct Bench {
   Status store(std::size_t size_bytes, Gfp gfp = Gfp::kernel) {
     std::byte object[kPageSize];
     const std::span<std::byte> bytes(object, size_bytes);
-    testing::fill_pattern(bytes, handles.size());
+    testing::write_pattern(bytes, handles.size());
     const Result<Handle> handle = pool->store(bytes, gfp);
     if (!handle) return fail(handle.error());
     remember(*handle, size_bytes);
@@ -86,7 +86,7 @@ struct Bench {
     const Result<Handle> handle = pool->allocate(size_bytes, gfp);
     if (!handle) return fail(handle.error());
     Mapping mapping = pool->map(*handle);
-    testing::fill_pattern(mapping.bytes().first(size_bytes), handles.size());
+    testing::write_pattern(mapping.bytes().first(size_bytes), handles.size());
     remember(*handle, size_bytes);
     return {};
   }

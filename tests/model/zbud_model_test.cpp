@@ -24,9 +24,9 @@
 #include <unordered_map>
 #include <vector>
 
+#include "support/pattern.hpp"
 #include "support/scale.hpp"
 #include "support/seed.hpp"
-#include "support/zpool_pattern.hpp"
 
 namespace mmkit {
 namespace {
@@ -372,7 +372,7 @@ class Duel {
     if (stored) {
       std::byte buffer[kMaxObject];  // its own: an eviction may store another one meanwhile
       const std::span<std::byte> object(buffer, made.size_bytes);
-      testing::fill_pattern(object, made.key);
+      testing::write_pattern(object, made.key);
       handle = pool_->store(object, gfp);
     } else {
       if (one_in(8)) gfp = gfp | Gfp::zero;
@@ -397,7 +397,7 @@ class Duel {
             std::all_of(object.begin(), object.end(), [](std::byte b) { return b == std::byte{}; }),
             "Gfp::zero clears the object");
       }
-      testing::fill_pattern(object, made.key);
+      testing::write_pattern(object, made.key);
     }
     return made;
   }

@@ -21,9 +21,9 @@
 #include <vector>
 
 #include "support/child_process.hpp"
+#include "support/pattern.hpp"
 #include "support/scale.hpp"
 #include "support/seed.hpp"
-#include "support/zpool_pattern.hpp"
 
 namespace mmkit {
 namespace {
@@ -100,7 +100,7 @@ TEST(RegistryStress, TypesComeAndGoWhilePoolsOfThemLive) {
             const Status removed = registry.unregister_driver(type);
             EXPECT_TRUE(!removed && removed.error() == Errc::busy);
             EXPECT_TRUE(registry.has_pool(type));
-            const Handle handle = (*pool)->store(testing::pattern(100, i)).value();
+            const Handle handle = (*pool)->store(testing::make_pattern(100, i)).value();
             (*pool)->free(handle);
             break;
           }
@@ -214,7 +214,7 @@ TEST(RegistryStress, PoolsOutliveTheirRegistry) {
       pools[t] = Zpool::create("passing", {.registry = registry.get()}).value();
       meet.arrive_and_wait();
       if (t == 0) registry.reset();
-      const Handle handle = pools[t]->store(testing::pattern(50, r)).value();
+      const Handle handle = pools[t]->store(testing::make_pattern(50, r)).value();
       EXPECT_EQ(pools[t]->type(), "passing");
       pools[t]->free(handle);
       pools[t].reset();

@@ -26,15 +26,15 @@
 
 #include "support/captured_failure.hpp"
 #include "support/child_process.hpp"
+#include "support/pattern.hpp"
 #include "support/scale.hpp"
 #include "support/seed.hpp"
-#include "support/zpool_pattern.hpp"
 
 namespace mmkit {
 namespace {
 
-using testing::fill_pattern;
 using testing::has_pattern;
+using testing::write_pattern;
 
 constexpr unsigned kThreads = 4;
 
@@ -152,7 +152,7 @@ class Arena {
   int use_in_child() {
     for (Place& place : places_) place.being_evicted = 0;  // by threads that are not here
     if (!pool_->validate()) return 1;
-    const std::vector<std::byte> object = testing::pattern(700, 7);
+    const std::vector<std::byte> object = testing::make_pattern(700, 7);
     const Result<Handle> handle = pool_->store(object);
     // The parent may hold all pages that the limit allows, mapped by threads that are not here.
     if (handle) {
@@ -201,7 +201,7 @@ class Arena {
     place.size_bytes = size_bytes;
     const Result<Handle> handle = is_written(place)
                                       ? make_by_map(size_bytes, key, gfp)
-                                      : pool_->store(testing::pattern(size_bytes, key), gfp);
+                                      : pool_->store(testing::make_pattern(size_bytes, key), gfp);
     if (handle) {
       stored_.fetch_add(1);
     } else {
@@ -218,7 +218,7 @@ class Arena {
     if (!handle) return handle;
     Result<Mapping> mapping = pool_->try_map(*handle, MapMode::write_only);
     if (mapping) {
-      fill_pattern(mapping->bytes().first(size_bytes), key);
+      write_pattern(mapping->bytes().first(size_bytes), key);
     } else {
       wrong("a refused eviction leaves the object");
     }
@@ -275,7 +275,7 @@ class Arena {
     with_mapping(place, MapMode::read_write, [this](std::span<std::byte> bytes, std::uint64_t key) {
       require(has_pattern(bytes, key), "a mapping shows the whole object");
       std::fill(bytes.begin(), bytes.end(), std::byte{});
-      fill_pattern(bytes, key);
+      write_pattern(bytes, key);
     });
   }
   void touch(Place& place) {
@@ -371,7 +371,7 @@ void store_round(Zpool& pool, Round& round, std::uint64_t number) {
   round.base_key = number * Round::kObjects;
   for (std::size_t i = 0; i < Round::kObjects; ++i) {
     round.gone[i] = 0;
-    round.handles[i] = pool.store(testing::pattern(kRoundObjectBytes, round.key(i))).value();
+    round.handles[i] = pool.store(testing::make_pattern(kRoundObjectBytes, round.key(i))).value();
   }
 }
 
@@ -454,7 +454,7 @@ TEST_P(ZpoolStress, CountsEveryMappingOfOneObject) {
   const std::uint64_t rounds = testing::scaled(20'000, 400);
   const auto source = make_source();
   const auto pool = Zpool::create(GetParam(), {.pages = source.get()}).value();
-  const Handle handle = pool->store(testing::pattern(100, 1)).value();
+  const Handle handle = pool->store(testing::make_pattern(100, 1)).value();
   run_threads(kThreads, [&](unsigned t) {
     std::mt19937_64 random(testing::test_seed(t));
     std::vector<Mapping> mappings;
@@ -501,7 +501,7 @@ TEST_P(ZpoolStress, PoolsComeAndGoWhileOthersLookAtThem) {
       const auto pool = Zpool::create(GetParam(), std::move(options)).value();
       std::array<Handle, 8> handles{};
       for (std::uint64_t n = 0; n < 8; ++n) {
-        handles[n] = pool->store(testing::pattern(200 + 400 * n, key + n)).value();
+        handles[n] = pool->store(testing::make_pattern(200 + 400 * n, key + n)).value();
       }
       {
         const Mapping mapping = pool->map(handles[7], MapMode::read_only);

@@ -36,6 +36,7 @@ inline std::size_t find_pattern_break(std::span<const std::byte> bytes,
   for (std::size_t at = 0; at < bytes.size(); at += 8) {
     const std::uint64_t word = pattern_word(key, at / 8);
     const std::size_t left = bytes.size() - at < 8 ? bytes.size() - at : 8;
+    if (std::memcmp(bytes.data() + at, &word, left) == 0) continue;
     std::byte expected[8];
     std::memcpy(expected, &word, 8);
     for (std::size_t i = 0; i < left; ++i) {

@@ -25,7 +25,7 @@
 #include <utility>
 #include <vector>
 
-#include "support/zpool_pattern.hpp"
+#include "support/pattern.hpp"
 
 namespace mmkit::testing {
 
@@ -211,8 +211,8 @@ class ZpoolScript {
     const bool nowait = has(gfp, Gfp::nowait);
     const bool zeroed = !stored && choose(2) == 0;
     if (zeroed) gfp = gfp | Gfp::zero;
-    const Result<Handle> handle =
-        stored ? pool_->store(pattern(size_bytes, key), gfp) : pool_->allocate(size_bytes, gfp);
+    const Result<Handle> handle = stored ? pool_->store(make_pattern(size_bytes, key), gfp)
+                                         : pool_->allocate(size_bytes, gfp);
     if (!handle) {
       require(handle.error() == Errc::out_of_memory, "what cannot be placed is out_of_memory");
       require(nowait || limit_bytes_ != 0, "without a limit there is room");
@@ -230,7 +230,7 @@ class ZpoolScript {
     if (zeroed) {
       for (const std::byte b : bytes) require(b == std::byte{}, "Gfp::zero clears");
     }
-    fill_pattern(bytes, key);
+    write_pattern(bytes, key);
   }
 
   void free(std::size_t which) {
