@@ -9,6 +9,7 @@ option(MMKIT_BUILD_TOOLS "Build the mmkit command" ${PROJECT_IS_TOP_LEVEL})
 option(MMKIT_BUILD_EXAMPLES "Build the examples" ${PROJECT_IS_TOP_LEVEL})
 option(MMKIT_INSTALL "Make install rules" ${PROJECT_IS_TOP_LEVEL})
 option(MMKIT_WERROR "Treat our own warnings as errors" OFF)
+option(MMKIT_LONE_HEADERS "With the tests, compile every header by itself" ON)
 option(MMKIT_FUZZ "Build the libFuzzer targets (clang only)" OFF)
 option(MMKIT_COVERAGE "Instrument for line coverage" OFF)
 
