@@ -49,8 +49,13 @@ struct Zpool::Control final : ForkParticipant, LivePool {
   // In the child of a fork that left the pages behind.
   bool lost() const noexcept { return pool->backend_ == &lost_backend; }
 
-  void lock_for_fork() noexcept override {}
-  void unlock_after_fork() noexcept override {}
+  // No lock is taken inside the audits', so where it comes in the order does not matter.
+  void lock_for_fork() noexcept override MMKIT_NO_THREAD_SAFETY_ANALYSIS {
+    audit_mutex.lock_for_fork();
+  }
+  void unlock_after_fork() noexcept override MMKIT_NO_THREAD_SAFETY_ANALYSIS {
+    audit_mutex.unlock();
+  }
   void on_child() noexcept override;
   bool describe(ZpoolInfo* info) const override;
 
