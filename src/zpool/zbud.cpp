@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mmkit/base/mutant.hpp>
 #include <new>
 #include <utility>
 
@@ -167,19 +168,14 @@ PageRun ZbudPool::retire(ZbudPage& page) noexcept {
   page.data = nullptr;
   free_descriptors_.push_front(page);
   ++free_descriptor_count_;
-  pages_.fetch_sub(1, std::memory_order_relaxed);
+  pages_.store(total_pages() - 1, std::memory_order_relaxed);
   return run;
 }
 
 Status ZbudPool::grow_descriptors() noexcept {
-  const std::size_t base = pages_by_index_.count() * kChunkPages;
-  if (base == kMaxPages) return fail(Errc::out_of_memory);
-  const Result<PageChunk*> chunk = pages_by_index_.append();
+  const Result<PageChunk*> chunk = descriptors_.append();
   if (!chunk) return fail(chunk.error());
-  for (std::uint32_t i = kChunkPages; i-- != 0;) {
-    (*chunk)->page[i].index = static_cast<std::uint32_t>(base) + i;
-    free_descriptors_.push_front((*chunk)->page[i]);
-  }
+  for (std::size_t i = kChunkPages; i-- != 0;) free_descriptors_.push_front((*chunk)->page[i]);
   free_descriptor_count_ += kChunkPages;
   return {};
 }
@@ -220,7 +216,7 @@ Result<ZbudPage*> ZbudPool::fresh_page(Gfp gfp) noexcept {
   page->data = run->data;
   page->pfn = run->first;
   if constexpr (kRedZones) std::memset(page->data, kRedZoneByte, ZbudPage::kChunkBytes);
-  pages_.fetch_add(1, std::memory_order_relaxed);
+  pages_.store(total_pages() + 1, std::memory_order_relaxed);
   return page;
 }
 
@@ -290,10 +286,9 @@ Result<Handle> ZbudPool::place_locked(std::size_t size_bytes, Gfp gfp, unsigned 
   page->size_bytes[buddy] = static_cast<std::uint16_t>(size_bytes);
   page->slot[buddy] = *slot;
   enlist(*page);
-  ++objects_;
   ++allocations_;
   payload_bytes_ += size_bytes;
-  handles_.set_side(*slot, {page->index, static_cast<std::uint32_t>(size_bytes)});
+  handles_.set_side(*slot, Side(page, size_bytes));
   return handles_.publish(*slot, object, pins);
 }
 
@@ -303,27 +298,29 @@ Status ZbudPool::free(Handle handle) noexcept {
   // stacks, and who writes there then finds the translation of the address, the dearest part.
   const auto seen = handles_.glimpse(handle);
   if (!seen.live) return fail(Errc::invalid_argument);
+  __builtin_prefetch(seen.side.page(), /*for writing=*/1);
   __builtin_prefetch(seen.address, /*for writing=*/1);
-  if (const PageChunk* chunk = pages_by_index_.find(seen.side.page / kChunkPages)) {
-    __builtin_prefetch(&chunk->page[seen.side.page % kChunkPages], /*for writing=*/1);
-  }
   ShortLockGuard lock(mutex_);
   const Result<std::byte*> object = handles_.kill(handle);
-  if (!object) return fail(object.error());
+  // By now it may be dead, or mapped.
+  if (MMKIT_MUTATE(MMKIT_MUTANT_zbud_free_trusts_its_first_look, !object, false)) {
+    return fail(object.error());
+  }
   const std::uint32_t slot = handle_bits::index(handle);
-  ZbudPage& page = this->page(handles_.side(slot).page);
+  ZbudPage& page = *handles_.side(slot).page();
   handles_.recycle(slot);
 
   delist(page);
   const Buddy buddy = ZbudPage::buddy_at(*object);
   payload_bytes_ -= page.size_bytes[buddy];
   page.size_bytes[buddy] = 0;
-  --objects_;
   ++frees_;
   // A page that is being evicted belongs to the shrink that took it off the lists.
-  if (!page.ListNode<ZbudLru>::is_linked()) return {};
+  const bool is_evicted = !page.ListNode<ZbudLru>::is_linked();
+  if (MMKIT_MUTATE(MMKIT_MUTANT_zbud_free_relists_what_is_evicted, is_evicted, false)) return {};
   if (!page.empty()) {
     enlist(page);
+    lru_.prefetch_neighbours(page);  // of whoever takes the room: he moves the page to the front
     return {};
   }
   const PageRun run = retire(page);
@@ -335,7 +332,7 @@ Status ZbudPool::free(Handle handle) noexcept {
 void ZbudPool::touch(Handle handle) noexcept {
   ShortLockGuard lock(mutex_);
   if (!handles_.is_live(handle)) return;
-  ZbudPage& page = this->page(handles_.side(handle_bits::index(handle)).page);
+  ZbudPage& page = *handles_.side(handle_bits::index(handle)).page();
   if (page.ListNode<ZbudLru>::is_linked()) lru_.move_to_front(page);
 }
 
@@ -365,14 +362,14 @@ Status ZbudPool::reclaim_page() noexcept {
     lru_.remove(*page);
     Eviction eviction(*page);
     evictions_.push_back(eviction);
-    if (!is_mapped(*page)) {
+    if (MMKIT_MUTATE(MMKIT_MUTANT_zbud_evicts_what_is_mapped, !is_mapped(*page), true)) {
       // The handles are computed under the lock: later the slots may belong to others.
       Handle handles[2] = {};
       for (const Buddy buddy : {ZbudPage::kFirst, ZbudPage::kLast}) {
         if (page->holds(buddy)) handles[buddy] = handles_.handle_of(page->slot[buddy]);
       }
       lock.unlock();
-      const std::uint64_t evicted = evict_objects(handles);
+      const std::uint64_t evicted = evict_objects(*page, handles);
       lock.lock();
       evicted_ += evicted;
     }
@@ -391,7 +388,7 @@ bool ZbudPool::end_eviction(Eviction& eviction) noexcept {
   evictions_.remove(eviction);
   if (page.empty()) return true;
   enlist(page);
-  lru_.push_front(page);
+  MMKIT_MUTATE(MMKIT_MUTANT_zbud_survivor_is_old, lru_.push_front, lru_.push_back)(page);
   return false;
 }
 
@@ -403,6 +400,7 @@ void ZbudPool::on_child() noexcept {
     Eviction& eviction = *at;
     at = evictions_.next(eviction);
     if (::pthread_equal(eviction.thread, ::pthread_self()) != 0) continue;
+    if (MMKIT_MUTATE(MMKIT_MUTANT_zbud_evictions_stay_in_child, false, true)) continue;
     if (end_eviction(eviction)) source_.free_pages(retire(*eviction.page));
   }
 }
@@ -415,13 +413,17 @@ bool ZbudPool::is_mapped(const ZbudPage& page) const noexcept {
 // Asks for each object of a page, and stops at the first that stays. Returns how many went by this.
 // One that is dead already (freed by another thread, or by the callback for its buddy) is not asked
 // for; a callback that reports success while the object lives has refused.
-std::uint64_t ZbudPool::evict_objects(const Handle* handles) noexcept {
+std::uint64_t ZbudPool::evict_objects([[maybe_unused]] const ZbudPage& page,
+                                      const Handle* handles) noexcept {
   std::uint64_t evicted = 0;
   for (const Buddy buddy : {ZbudPage::kFirst, ZbudPage::kLast}) {
-    const Handle handle = handles[buddy];
+    const Handle handle = MMKIT_MUTATE(
+        MMKIT_MUTANT_zbud_handles_computed_late, handles[buddy],
+        handles[buddy] == Handle::none ? Handle::none : handles_.handle_of(page.slot[buddy]));
     if (handle == Handle::none || !handles_.is_live(handle)) continue;
     const Status given_up = evict_(handle);
-    if (!given_up || handles_.is_live(handle)) break;
+    if (!given_up) break;
+    if (MMKIT_MUTATE(MMKIT_MUTANT_zbud_trusts_a_liar, handles_.is_live(handle), false)) break;
     ++evicted;
   }
   return evicted;
@@ -430,12 +432,12 @@ std::uint64_t ZbudPool::evict_objects(const Handle* handles) noexcept {
 // ---------------------------------------------------------------- statistics, validation
 
 std::size_t ZbudPool::metadata_bytes() const noexcept {
-  return sizeof(*this) + name_bytes_ + 1 + handles_.metadata_bytes() + pages_by_index_.bytes();
+  return sizeof(*this) + name_bytes_ + 1 + handles_.metadata_bytes() + descriptors_.bytes();
 }
 
 ZpoolStats ZbudPool::stats() const noexcept {
   ShortLockGuard lock(mutex_);
-  return {.objects = objects_,
+  return {.objects = allocations_ - frees_,
           .payload_bytes = payload_bytes_,
           .pages = pages_.load(std::memory_order_relaxed),
           .metadata_bytes = metadata_bytes(),
@@ -451,9 +453,8 @@ Status ZbudPool::validate() const noexcept {
   const Status broken = fail(Errc::bad_format);
   ShortLockGuard lock(mutex_);
   std::size_t used = 0, objects = 0, payload = 0, in_flight = 0, alone = 0;
-  for (std::uint32_t i = 0; i < pages_by_index_.count() * kChunkPages; ++i) {
-    const ZbudPage& page = this->page(i);
-    if (page.index != i) return broken;
+  for (std::size_t i = 0; i < descriptors_.count() * kChunkPages; ++i) {
+    const ZbudPage& page = descriptors_.find(i / kChunkPages)->page[i % kChunkPages];
     if (page.data == nullptr) continue;
     if (Status sound = validate_page(page); !sound) return sound;
     ++used;
@@ -469,7 +470,7 @@ Status ZbudPool::validate() const noexcept {
   if (!lru_.validate(used) || lru_.size() + in_flight != used) return broken;
   if (!evictions_.validate(in_flight) || evictions_.size() != in_flight) return broken;
   if (used != pages_.load(std::memory_order_relaxed)) return broken;
-  if (objects != objects_ || payload != payload_bytes_) return broken;
+  if (objects != allocations_ - frees_ || payload != payload_bytes_) return broken;
   if (!free_descriptors_.validate(free_descriptor_count_)) return broken;
   if (free_descriptors_.size() != free_descriptor_count_) return broken;
   // 3
@@ -482,7 +483,7 @@ Status ZbudPool::validate() const noexcept {
     }
   }
   if (alone != 0) return broken;
-  return handles_.validate(objects_) ? Status{} : broken;
+  return handles_.validate(objects) ? Status{} : broken;
 }
 
 // Invariants 1 to 3, 5, 6 and 8 of one page.
@@ -501,8 +502,8 @@ Status ZbudPool::validate_page(const ZbudPage& page) const noexcept {
     if (handles_.address_of_slot(slot) != page.place(buddy, page.size_bytes[buddy])) return broken;
     if (ZbudPage::buddy_at(handles_.address_of_slot(slot)) != buddy) return broken;
     const Side side = handles_.side(slot);
-    if (side.page != page.index) return broken;
-    if (side.size_bytes != page.size_bytes[buddy]) return broken;
+    if (side.page() != &page) return broken;
+    if (side.size_bytes() != page.size_bytes[buddy]) return broken;
   }
   return {};
 }

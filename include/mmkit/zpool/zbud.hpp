@@ -80,7 +80,6 @@ class alignas(64) ZbudPage : public ListNode<struct ZbudLru>, public ListNode<st
   Pfn pfn{};
   std::uint32_t slot[2] = {};        ///< of the objects' handles
   std::uint16_t size_bytes[2] = {};  ///< as asked for; 0: no object
-  std::uint32_t index = 0;           ///< of this descriptor
 };
 
 /// A pool of the zbud kind. Made by create(); never moves; usable without the front end, which adds
@@ -113,7 +112,7 @@ class ZbudPool final : public ZpoolBackend, private ForkParticipant {
     const auto pinned = handles_.pin(handle);
     if (!pinned) [[unlikely]]
       return fail(pinned.error());
-    return std::span{pinned->address, pinned->side.size_bytes};
+    return std::span{pinned->address, pinned->side.size_bytes()};
   }
   void unmap(Handle handle) noexcept override {
     if (!handles_.unpin(handle)) [[unlikely]]
@@ -134,13 +133,22 @@ class ZbudPool final : public ZpoolBackend, private ForkParticipant {
  private:
   using Buddy = ZbudPage::Buddy;
 
-  // Which page, and how long the object is: what map() and free() need besides the address. Aligned
-  // to its size, or clang calls a library to load it.
-  struct alignas(8) Side {
-    std::uint32_t page;
-    std::uint32_t size_bytes;
+  // Which page, and how long the object is: what map() and free() need besides the address. One
+  // word: a descriptor is aligned to 64 bytes and addresses have 48 bits, which leaves 22.
+  class Side {
+   public:
+    constexpr Side() noexcept = default;
+    Side(ZbudPage* page, std::size_t size_bytes) noexcept
+        : word_(reinterpret_cast<std::uintptr_t>(page) << kPageShift | size_bytes) {}
+    ZbudPage* page() const noexcept {
+      return reinterpret_cast<ZbudPage*>(word_ >> kPageShift & ~std::uint64_t{63});
+    }
+    std::size_t size_bytes() const noexcept { return word_ & ((1U << kSizeBits) - 1); }
+
+   private:
+    static constexpr unsigned kSizeBits = 13, kPageShift = 10;
+    std::uint64_t word_ = 0;
   };
-  static constexpr std::size_t kMaxPages = std::size_t{1} << 32;
   static constexpr std::uint32_t kChunkPages = 64;  // descriptors of 4 KiB are added together
 
   struct PageChunk {
@@ -166,9 +174,6 @@ class ZbudPool final : public ZpoolBackend, private ForkParticipant {
   Result<PageRun> take_page(Gfp gfp) noexcept;
   ZbudPage* best_fit(unsigned chunks) noexcept MMKIT_REQUIRES(mutex_);
   Status grow_descriptors() noexcept MMKIT_REQUIRES(mutex_);
-  ZbudPage& page(std::uint32_t index) const noexcept {
-    return pages_by_index_.find(index / kChunkPages)->page[index % kChunkPages];
-  }
   void enlist(ZbudPage& page) noexcept MMKIT_REQUIRES(mutex_);
   void delist(ZbudPage& page) noexcept MMKIT_REQUIRES(mutex_);
   PageRun retire(ZbudPage& page) noexcept MMKIT_REQUIRES(mutex_);
@@ -176,7 +181,8 @@ class ZbudPool final : public ZpoolBackend, private ForkParticipant {
   // Back into the lists, at the young end; true: it is empty now, and for the caller to retire.
   bool end_eviction(Eviction& eviction) noexcept MMKIT_REQUIRES(mutex_);
   bool is_mapped(const ZbudPage& page) const noexcept MMKIT_REQUIRES(mutex_);
-  std::uint64_t evict_objects(const Handle* handles) noexcept MMKIT_EXCLUDES(mutex_);
+  std::uint64_t evict_objects(const ZbudPage& page, const Handle* handles) noexcept
+      MMKIT_EXCLUDES(mutex_);
   Status validate_page(const ZbudPage& page) const noexcept MMKIT_REQUIRES(mutex_);
   void report_leftovers() const noexcept MMKIT_EXCLUDES(mutex_);
   [[noreturn]] void report_not_mapped(Handle handle) const noexcept;
@@ -201,7 +207,7 @@ class ZbudPool final : public ZpoolBackend, private ForkParticipant {
   mutable ShortLock mutex_{LockRank::pool};
   std::atomic<std::size_t> pages_{0};  // written under mutex_
   std::atomic<std::uint64_t> failures_{0};
-  GrowingTable<PageChunk> pages_by_index_;
+  GrowingTable<PageChunk> descriptors_;
   IntrusiveList<ZbudPage, ZbudFit> free_descriptors_ MMKIT_GUARDED_BY(mutex_);
   IntrusiveList<ZbudPage, ZbudLru> lru_ MMKIT_GUARDED_BY(mutex_);
   // By free chunks, 1 to 62; bit n of the mask: list n is not empty.
@@ -209,10 +215,9 @@ class ZbudPool final : public ZpoolBackend, private ForkParticipant {
   IntrusiveList<ZbudPage, ZbudFit> unbuddied_[ZbudPage::kUsableChunks] MMKIT_GUARDED_BY(mutex_);
   std::size_t free_descriptor_count_ MMKIT_GUARDED_BY(mutex_) = 0;
   IntrusiveList<Eviction> evictions_ MMKIT_GUARDED_BY(mutex_);  // a page each, off the other lists
-  std::size_t objects_ MMKIT_GUARDED_BY(mutex_) = 0;
   std::size_t payload_bytes_ MMKIT_GUARDED_BY(mutex_) = 0;
   std::uint64_t allocations_ MMKIT_GUARDED_BY(mutex_) = 0;
-  std::uint64_t frees_ MMKIT_GUARDED_BY(mutex_) = 0;
+  std::uint64_t frees_ MMKIT_GUARDED_BY(mutex_) = 0;  // objects: allocations less frees
   std::uint64_t evicted_ MMKIT_GUARDED_BY(mutex_) = 0;
 };
 
