@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstddef>
 #include <limits>
+#include <mmkit/base/mutant.hpp>
 #include <mmkit/page/page_source.hpp>
 
 namespace mmkit {
@@ -53,7 +54,10 @@ class LimitedPageSource final : public PageSource {
     std::size_t held = held_pages_.load(std::memory_order_relaxed);
     do {
       if (pages > limit_pages_ - held) return false;
-    } while (!held_pages_.compare_exchange_weak(held, held + pages, std::memory_order_relaxed));
+    } while (MMKIT_MUTATE(
+        MMKIT_MUTANT_zpool_limit_loads_then_adds,
+        !held_pages_.compare_exchange_weak(held, held + pages, std::memory_order_relaxed),
+        held_pages_.fetch_add(pages) == ~std::size_t{0}));
     return true;
   }
   void give_back(std::size_t pages) noexcept {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <mmkit/base/bitmap.hpp>
 #include <mmkit/base/fork.hpp>
+#include <mmkit/base/mutant.hpp>
 #include <mmkit/base/mutex.hpp>
 #include <mmkit/zpool/zpool.hpp>
 #include <string_view>
@@ -102,7 +103,10 @@ class LivePools final : public ForkParticipant {
     for (LivePool* at = pools_.front(); at != nullptr;) {
       LivePool* next = pools_.next(*at);
       const bool is_cursor = at->number == 0;
-      if (is_cursor && !static_cast<Cursor*>(at)->is_mine()) pools_.remove(*at);
+      const bool is_gone = is_cursor && !static_cast<Cursor*>(at)->is_mine();
+      if (MMKIT_MUTATE(MMKIT_MUTANT_live_pools_cursor_stays_in_child, is_gone, false)) {
+        pools_.remove(*at);
+      }
       at = next;
     }
   }

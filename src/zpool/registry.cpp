@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <mmkit/base/mutant.hpp>
 #include <mmkit/zpool/zbud.hpp>
 #include <new>
 #include <string_view>
@@ -110,7 +111,9 @@ Status DriverRegistry::unregister_driver(std::string_view type) noexcept {
   DriverEntry* entry = find(type);
   if (entry == nullptr) return fail(Errc::not_found);
   // New holds need the lock that is held here, so none comes in between.
-  if (entry->is_held()) return fail(Errc::busy);
+  if (MMKIT_MUTATE(MMKIT_MUTANT_registry_unregister_ignores_holds, entry->is_held(), false)) {
+    return fail(Errc::busy);
+  }
   entries_.remove(*entry);
   lock.unlock();
   entry->drop();
@@ -198,7 +201,8 @@ DriverEntry* DriverRegistry::find_or_load(std::string_view type) noexcept {
   if (DriverEntry* known = find(type)) return known;
   if (loader_ == nullptr) return nullptr;
 
-  if (const Loading* other = find_loading(type)) {
+  if (const Loading* other =
+          MMKIT_MUTATE(MMKIT_MUTANT_registry_all_who_wait_load, find_loading(type), nullptr)) {
     // A loader that asks for what it is loading, or for what waits for that, would wait for ever.
     if (waits_for_this_thread(other)) return nullptr;
     note_wait(type);
@@ -232,7 +236,8 @@ void DriverRegistry::on_child() noexcept {
   MutexLock lock(mutex_);
   for (Loading* at = loading_.front(); at != nullptr;) {
     Loading* next = loading_.next(*at);
-    if (!at->is_mine()) loading_.remove(*at);
+    const bool stays = MMKIT_MUTATE(MMKIT_MUTANT_registry_loads_stay_in_child, at->is_mine(), true);
+    if (!stays) loading_.remove(*at);
     at = next;
   }
   // It counts waiters that are gone, and would wait for them.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <mmkit/zpool/zpool.hpp>
 
+#include <mmkit/base/mutant.hpp>
 #include <mmkit/page/default_page_source.hpp>
 #include <new>
 #include <utility>
@@ -162,7 +163,8 @@ Result<Handle> Zpool::retry(Errc why, const std::byte* object, std::size_t size_
   // An eviction calls the user, who may wait. Inside a callback of this pool it would call the user
   // again, as deep as there are pages.
   if (why != Errc::out_of_memory || !control.pages.limited() || !control.evictable ||
-      has(gfp | control.gfp, Gfp::nowait) || is_evicting(this)) {
+      has(gfp | control.gfp, Gfp::nowait) ||
+      MMKIT_MUTATE(MMKIT_MUTANT_zpool_evicts_inside_eviction, is_evicting(this), false)) {
     return fail(why);
   }
   for (unsigned tries = 0;; ++tries) {
@@ -174,7 +176,9 @@ Result<Handle> Zpool::retry(Errc why, const std::byte* object, std::size_t size_
                                               : backend_->store(std::span(object, size_bytes), gfp);
     if (handle || handle.error() != Errc::out_of_memory) return handle;
     // Only the limit is cured by evicting here; a source without pages is not.
-    if (control.pages.refusals() == refusals || tries == kLimitTries) return handle;
+    const bool was_limit = MMKIT_MUTATE(MMKIT_MUTANT_zpool_evicts_for_want_of_pages,
+                                        control.pages.refusals() != refusals, true);
+    if (!was_limit || tries == kLimitTries) return handle;
     // A shrink that frees no page may have made room in one, so there is a last try behind it.
     if (backend_->shrink(1).reclaimed_pages == 0) tries = kLimitTries - 1;
   }

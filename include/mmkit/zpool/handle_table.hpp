@@ -32,6 +32,7 @@
 #include <cstdint>
 #include <mmkit/base/growing_table.hpp>
 #include <mmkit/base/intrusive_list.hpp>
+#include <mmkit/base/mutant.hpp>
 #include <mmkit/base/mutex.hpp>
 #include <mmkit/base/short_lock.hpp>
 #include <mmkit/zpool/handle.hpp>
@@ -109,7 +110,7 @@ class HandleTable {
   /// Gives back a slot that kill() took from its object.
   void recycle(std::uint32_t index) noexcept {
     const std::uint64_t generation = generation_of(load(index));
-    if (generation != 0) {
+    if (MMKIT_MUTATE(MMKIT_MUTANT_handle_generation_not_retired, generation != 0, true)) {
       link_free(index, generation);
     } else {
       ++retired_;
@@ -201,8 +202,10 @@ class HandleTable {
         return Pinned{address(word), entry->side.load(std::memory_order_relaxed)};
       }
       // Acquire: pairs with publish().
-      if (slot.compare_exchange_weak(word, word + 1, std::memory_order_acquire,
-                                     std::memory_order_relaxed)) {
+      if (MMKIT_MUTATE(MMKIT_MUTANT_handle_pin_adds_blindly,
+                       slot.compare_exchange_weak(word, word + 1, std::memory_order_acquire,
+                                                  std::memory_order_relaxed),
+                       slot.fetch_add(1) != 0)) {
         return Pinned{address(word), entry->side.load(std::memory_order_relaxed)};
       }
     }
@@ -216,7 +219,9 @@ class HandleTable {
     if (entry == nullptr) return false;
     std::atomic<std::uint64_t>& slot = entry->slot;
     std::uint64_t word = slot.load(std::memory_order_relaxed);
-    while (names(handle, word) && state_of(word) != kLive) {
+    while (MMKIT_MUTATE(MMKIT_MUTANT_handle_unpin_ignores_generation, names(handle, word),
+                        state_of(word) >= kLive) &&
+           state_of(word) != kLive) {
       if (state_of(word) == kManyPins) {
         if (unpin_excess(handle, slot)) return true;
         word = slot.load(std::memory_order_relaxed);
@@ -241,7 +246,9 @@ class HandleTable {
     std::uint64_t word = slot.load(std::memory_order_relaxed);
     do {
       if (!names(handle, word)) return fail(Errc::invalid_argument);
-      if (state_of(word) != kLive) return fail(Errc::busy);
+      if (MMKIT_MUTATE(MMKIT_MUTANT_handle_kill_ignores_pins, state_of(word) != kLive, false)) {
+        return fail(Errc::busy);
+      }
       if (detail::single_threaded()) {
         slot.store(next_generation(word), std::memory_order_relaxed);  // nobody to race with
         break;
