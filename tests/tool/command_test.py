@@ -459,30 +459,31 @@ class Inputs(CommandTest):
 
     def test_file_that_shrinks_while_read(self):
         """Files before it take long enough to compress that this one is cut after the walk has seen its size."""
-        self.write("a", text_bytes(600_000))
+        self.write("a", text_bytes(2_000_000))
         self.write("b", text_bytes(400_000))
         process = subprocess.Popen([ARGS.mmkit, "pack", "--json", "-c", "zstd", "-l", "22", self.directory],
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_env())
-        while not any(os.path.basename(name) == "a" for name in open_files(process.pid)):
+        while not is_reading(process.pid, "a"):
             self.assertIsNone(process.poll(), "ended before it was seen reading")
+        process.send_signal(signal.SIGSTOP)
+        self.assertTrue(is_reading(process.pid, "a"), "was too fast to be stopped")
         os.truncate(self.path("b"), 5000)
+        process.send_signal(signal.SIGCONT)
         out, err = process.communicate(timeout=TIMEOUT_SECONDS)
         self.assertEqual(process.returncode, 0)
         self.assertIn(b"b' became shorter while it was read: 5000 of 400000 bytes", err)
         document = json.loads(out)
         self.check_figures(document)
         self.assertEqual(document["input"]["files_shrunk"]["count"], 1)
-        self.assertEqual(document["input"]["bytes"], 605_000)
+        self.assertEqual(document["input"]["bytes"], 2_005_000)
 
 
-def open_files(pid):
-    names = []
+def is_reading(pid, name):
+    """Whether the process has a file of that name open."""
     try:
-        for fd in os.listdir(f"/proc/{pid}/fd"):
-            names.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+        return any(os.path.basename(os.readlink(f"/proc/{pid}/fd/{fd}")) == name for fd in os.listdir(f"/proc/{pid}/fd"))
     except OSError:
-        pass  # a descriptor closed meanwhile
-    return names
+        return False  # a descriptor was closed meanwhile
 
 
 class Streams(CommandTest):
@@ -549,7 +550,7 @@ class OnTerminal(CommandTest):
         self.file = self.write("a", text_bytes(2 << 20))
 
     def test_progress_has_share_rate_and_remaining_time(self):
-        terminal = Terminal(120, "pack", self.file, *self.SLOW)
+        terminal = Terminal(120, "pack", self.write("large", text_bytes(8 << 20)), *self.SLOW)
         self.assertEqual(terminal.finish(), 0)
         lines = progress_lines(terminal.seen)
         full = re.compile(r"reading and compressing  \[#*-*\] +\d+ %  [\d.]+ [KMG]iB/s  \d+:\d\d left")

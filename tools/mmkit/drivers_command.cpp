@@ -2,11 +2,12 @@
 //
 // `mmkit drivers`: what is registered and what it can do, asked of a pool of each type as any
 // client could.
+#include "commands.hpp"
+
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
 
-#include "commands.hpp"
 #include "driver_run.hpp"
 #include "json_text.hpp"
 #include "table.hpp"

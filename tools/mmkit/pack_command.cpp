@@ -5,10 +5,11 @@
 // What can be wrong with the request is looked at first, so that nobody waits for a compression
 // whose driver has a typing error. Stores run one after the other and are gone before the next:
 // memory is the corpus and one store.
+#include "commands.hpp"
+
 #include <fmt/format.h>
 
 #include "codec_run.hpp"
-#include "commands.hpp"
 #include "driver_run.hpp"
 #include "malloc_run.hpp"
 #include "pack_result.hpp"

@@ -3,10 +3,11 @@
 // The JSON view: every figure of the table and some more, by full names with units. Figures that do
 // not exist (the density of nothing) are null. Names of files that are not UTF-8 are shown with the
 // replacement character.
+#include "pack_result.hpp"
+
 #include <nlohmann/json.hpp>
 
 #include "json_text.hpp"
-#include "pack_result.hpp"
 
 namespace mmkit::tool {
 namespace {

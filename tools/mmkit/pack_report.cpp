@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
+#include "pack_result.hpp"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 
 #include "console.hpp"
-#include "pack_result.hpp"
 #include "table.hpp"
 #include "units.hpp"
 
