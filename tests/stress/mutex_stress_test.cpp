@@ -105,12 +105,45 @@ void count_under_locks() {
   EXPECT_EQ(shared.inner, expected.inner);
 }
 
+// Nothing but the lock and one number, from as many threads as hardly wait for each other: what
+// lies between looking at a lock and taking it is a few instructions, and must be hit.
+template <class Lock, class Guard>
+void count_as_fast_as_can_be() {
+  constexpr unsigned kThreads = 2;
+  const std::uint64_t rounds = testing::scaled(8'000'000, 10'000);
+  Lock lock(LockRank::leaf);
+  std::uint64_t sum = 0;
+  std::atomic<unsigned> ready{0};
+  Threads threads;
+  for (unsigned t = 0; t < kThreads; ++t) {
+    threads.add([&] {
+      for (++ready; ready != kThreads;) std::this_thread::yield();
+      for (std::uint64_t i = 0; i < rounds; ++i) {
+        const Guard guard(lock);
+        const std::uint64_t before = sum;
+        if (i % 64 == 0) std::this_thread::yield();  // held for long at times: others are in it too
+        sum = before + 1;
+      }
+    });
+  }
+  threads.join();
+  EXPECT_EQ(sum, kThreads * rounds);
+}
+
 TEST(MutexStress, LosesNoIncrementHoweverTheLocksAreTaken) {
   count_under_locks<Mutex, MutexLock>();
 }
 
+TEST(MutexStress, LosesNoIncrementAtFullSpeed) {
+  count_as_fast_as_can_be<Mutex, MutexLock>();
+}
+
 TEST(ShortLockStress, LosesNoIncrementHoweverTheLocksAreTaken) {
   count_under_locks<ShortLock, ShortLockGuard>();
+}
+
+TEST(ShortLockStress, LosesNoIncrementAtFullSpeed) {
+  count_as_fast_as_can_be<ShortLock, ShortLockGuard>();
 }
 
 // A ring of four places between producers and consumers: each number comes out once.

@@ -144,24 +144,29 @@ TEST_F(IntrusiveListTest, ValidatesAgainstALimit) {
   EXPECT_FALSE(list_.validate(0));
 }
 
-// Writes over one link of the element in the middle, by memory, as a stray write would.
+// Writes over each link of the ring in turn, by memory, as a stray write would.
 TEST_F(IntrusiveListTest, ValidatesFalseWhenALinkIsTorn) {
   push_back({&a_, &b_, &c_});
   std::array<void*, 2> links{};
-  static_assert(sizeof links == sizeof(ListNode<>));
-  void* const place = static_cast<ListNode<>*>(&b_);
-  std::memcpy(links.data(), place, sizeof links);
-  const std::array<void*, 2> whole = links;
-  for (std::size_t link = 0; link < 2; ++link) {
-    for (void* wrong : {static_cast<void*>(nullptr), place}) {
-      links = whole;
-      links[link] = wrong;
-      std::memcpy(place, links.data(), sizeof links);
-      EXPECT_FALSE(list_.validate(3)) << "link " << link << (wrong == nullptr ? " null" : " loop");
+  static_assert(sizeof links == sizeof(ListNode<>) && sizeof links == sizeof list_);
+  void* const nodes[] = {&list_, static_cast<ListNode<>*>(&a_), static_cast<ListNode<>*>(&b_),
+                         static_cast<ListNode<>*>(&c_)};
+  for (void* const place : nodes) {
+    std::memcpy(links.data(), place, sizeof links);
+    const std::array<void*, 2> whole = links;
+    for (std::size_t link = 0; link < 2; ++link) {
+      for (void* const wrong :
+           {static_cast<void*>(nullptr), nodes[0], nodes[1], nodes[2], nodes[3]}) {
+        if (wrong == whole[link]) continue;
+        links = whole;
+        links[link] = wrong;
+        std::memcpy(place, links.data(), sizeof links);
+        EXPECT_FALSE(list_.validate(3)) << "link " << link << " of " << place << " to " << wrong;
+      }
     }
+    std::memcpy(place, whole.data(), sizeof whole);
+    expect_list(list_, "abc");
   }
-  std::memcpy(place, whole.data(), sizeof whole);
-  expect_list(list_, "abc");
 }
 
 TEST(IntrusiveList, HoldsAnElementInTwoListsAtOnce) {

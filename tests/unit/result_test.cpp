@@ -252,6 +252,12 @@ TEST(Result, SurvivesAssignmentToItself) {
     EXPECT_EQ(Counted::alive, 1);
   }
   EXPECT_EQ(Counted::alive, 0);
+
+  Result<std::unique_ptr<int>> pointer = std::make_unique<int>(5);
+  Result<std::unique_ptr<int>>& same = pointer;
+  pointer = std::move(same);
+  ASSERT_NE(*pointer, nullptr);
+  EXPECT_EQ(**pointer, 5);
 }
 
 TEST(Result, KeepsWhatItHeldWhenACopyThrows) {
