@@ -46,7 +46,9 @@ void SimPageAllocator::State::unlock_after_fork() noexcept {
 void SimPageAllocator::State::on_child() noexcept {
   used_after_fork_ = shareable();
   ShortLockGuard lock(mutex_);
+#ifndef MMKIT_MUTANT_page_trim_lost_in_child
   trimming_ = false;  // by a thread that had not yet begun, and is not in the child
+#endif
 }
 
 // ---------------------------------------------------------------- allocation
@@ -103,7 +105,9 @@ Result<PageRun> SimPageAllocator::State::allocate_nowait(const PageRequest& requ
 
 // First waits for a batch on its way, whose frames nobody can have: out_of_memory is true.
 Place SimPageAllocator::State::place_any(const PageRequest& request) noexcept {
+#ifndef MMKIT_MUTANT_page_batch_not_awaited
   MutexLock release(release_);
+#endif
   ShortLockGuard lock(mutex_);
   const Place place = table_.place_any(request.pages, request.align_pages, request.node);
   MMKIT_AUDIT(sound());

@@ -80,6 +80,13 @@ std::size_t SimPageAllocator::State::give_back(DepartingRuns runs) noexcept {
 }
 
 bool SimPageAllocator::State::give_back(FrameSpan span) noexcept {
+#ifdef MMKIT_MUTANT_page_free_before_discard
+  {
+    ShortLockGuard early(mutex_);
+    table_.settle_free(span);
+  }
+  return memory_.discard(address(span.first), std::size_t{span.pages} * kPageSize).has_value();
+#endif
   const bool taken =
       memory_.discard(address(span.first), std::size_t{span.pages} * kPageSize).has_value();
   // What stays is retained memory again, which must be present.

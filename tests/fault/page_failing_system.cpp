@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <mmkit/page/page_size.hpp>
 #include <new>
+#include <utility>
 
 // The names that the linker makes of --wrap.
 extern "C" {
@@ -21,6 +22,8 @@ int __wrap_munmap(void*, size_t);
 int __wrap_madvise(void*, size_t, int);
 int __wrap_memfd_create(const char*, unsigned);
 int __wrap_ftruncate(int, off_t);
+int __real_pthread_atfork(void (*)(), void (*)(), void (*)());  // NOLINT
+int __wrap_pthread_atfork(void (*)(), void (*)(), void (*)());
 }
 
 namespace mmkit::testing {
@@ -37,6 +40,7 @@ struct Plan {
   std::atomic<std::uint64_t> failed{0};
   std::atomic<std::uint64_t> calls[kSystemCalls];
   std::atomic<std::uint64_t> pages_taken_back{0};
+  std::function<void()> hook;
 };
 Plan plan;
 
@@ -74,12 +78,16 @@ FailingSystem::FailingSystem() noexcept {
 }
 FailingSystem::~FailingSystem() {
   plan.watching = false;
+  plan.hook = nullptr;
 }
 void FailingSystem::fail_nth(std::uint64_t n, Failing how) noexcept {
   arm(kAnyCall, n, how);
 }
 void FailingSystem::fail_nth(SystemCall kind, std::uint64_t n, Failing how) noexcept {
   arm(static_cast<int>(kind), n, how);
+}
+void FailingSystem::on_taking_back(std::function<void()> hook) {
+  plan.hook = std::move(hook);
 }
 void FailingSystem::succeed() noexcept {
   plan.left = 0;
@@ -109,6 +117,7 @@ int __wrap_munmap(void* address, size_t bytes) {
 int __wrap_madvise(void* address, size_t bytes, int advice) {
   if (fails(SystemCall::madvise)) return -1;
   if (advice == MADV_DONTNEED || advice == MADV_REMOVE) {
+    if (mmkit::testing::plan.hook) mmkit::testing::plan.hook();
     mmkit::testing::plan.pages_taken_back += bytes / mmkit::kPageSize;
   }
   return __real_madvise(address, bytes, advice);
@@ -118,6 +127,12 @@ int __wrap_memfd_create(const char* name, unsigned flags) {
 }
 int __wrap_ftruncate(int fd, off_t size) {
   return fails(SystemCall::ftruncate) ? -1 : __real_ftruncate(fd, size);
+}
+
+// For an executable of these tests alone: the double that fails is fork_fault_test.cpp's.
+__attribute__((weak)) int __wrap_pthread_atfork(void (*prepare)(), void (*parent)(),
+                                                void (*child)()) {
+  return __real_pthread_atfork(prepare, parent, child);
 }
 
 // The library's metadata. The ordinary operator new behind them, so that every delete fits.

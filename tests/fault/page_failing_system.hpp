@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 
 namespace mmkit::testing {
 
@@ -28,6 +29,9 @@ class FailingSystem {
   /// Fails the n-th call from now, of those of any kind or of one; with for_ever also all after it.
   void fail_nth(std::uint64_t n, Failing how) noexcept;
   void fail_nth(SystemCall kind, std::uint64_t n, Failing how) noexcept;
+  /// Runs `hook` in each call that takes pages back, before the system does; an empty one ends that.
+  /// Set while no such call is under way.
+  void on_taking_back(std::function<void()> hook);
   /// Fails nothing from now on.
   void succeed() noexcept;
 

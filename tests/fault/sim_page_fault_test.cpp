@@ -4,12 +4,16 @@
 // each failure the structures are whole, nothing is lost or left behind, and the same again works.
 // Also the work done: how many calls it takes to give pages back.
 #include <gtest/gtest.h>
+#include <sys/types.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <cstdint>
-#include <functional>
+#include <cstdio>
 #include <memory>
 #include <mmkit/page.hpp>
 #include <mmkit/testing/failing_page_source.hpp>
+#include <thread>
 #include <vector>
 
 #include "fault/page_failing_system.hpp"
@@ -239,6 +243,97 @@ TEST(SimPageFault, DestructionEndsWhateverFails) {
     EXPECT_GE(system.failed(), 2u);
     EXPECT_EQ(testing::open_files(), files - (shareable ? 1u : 0u));
   }
+}
+
+// ---------------------------------------------------------------- while a batch is on its way
+
+TEST(SimPageBatch, FramesOnTheirWayAreNobodys) {
+  for (const bool shareable : {false, true}) {
+    const auto pages = SimPageAllocator::create(options_of(128, 64, shareable)).value();
+    pages->free_pages(pages->allocate_pages({.pages = 64}).value());
+    FailingSystem system;
+    int hooks = 0;
+    system.on_taking_back([&] {
+      ++hooks;
+      const PageSourceStats stats = pages->stats();
+      EXPECT_EQ(stats.retained_pages, 0u);
+      EXPECT_EQ(stats.resident_pages, 64u);
+      const Result<PageRun> nowait = pages->allocate_pages({.gfp = Gfp::nowait});
+      EXPECT_FALSE(nowait);
+      const PageRun fresh = pages->allocate_pages({}).value();
+      EXPECT_EQ(static_cast<std::uint64_t>(fresh.first), 64u);  // the first behind the batch
+      testing::fill_run(fresh, 0x11);
+      pages->free_pages(fresh);
+    });
+    EXPECT_EQ(pages->release(), 64u);
+    system.on_taking_back(nullptr);
+    EXPECT_EQ(hooks, 1);
+    EXPECT_EQ(pages->stats().resident_pages, 1u);
+    EXPECT_TRUE(pages->validate());
+  }
+}
+
+// Whether a thread of this process sleeps, as one does that waits for a mutex.
+bool sleeps(pid_t thread) {
+  char path[64];
+  std::snprintf(path, sizeof path, "/proc/self/task/%d/stat", static_cast<int>(thread));
+  char state = '?';
+  if (std::FILE* file = std::fopen(path, "r")) {
+    if (std::fscanf(file, "%*d %*s %c", &state) != 1) state = '?';
+    std::fclose(file);
+  }
+  return state == 'S';
+}
+
+// Nobody holds anything, so a request for all frames can be had: refused it would be a lie, and given
+// out at once it would lose its bytes, and itself, to the batch.
+TEST(SimPageBatch, ARequestForEverythingWaitsForIt) {
+  const auto pages = SimPageAllocator::create(options_of(64, 64, false)).value();
+  pages->free_pages(pages->allocate_pages({.pages = 64}).value());
+  std::atomic<pid_t> thread_id{0};
+  std::atomic<bool> done{false};
+  Result<PageRun> all = fail(Errc::busy);
+  std::thread other;
+  FailingSystem system;
+  system.on_taking_back([&] {
+    other = std::thread([&] {
+      thread_id = ::gettid();
+      all = pages->allocate_pages({.pages = 64, .gfp = Gfp::zero});
+      done = true;
+    });
+    while (!done && (thread_id == 0 || !sleeps(thread_id))) std::this_thread::yield();
+    EXPECT_FALSE(done);
+  });
+  EXPECT_EQ(pages->release(), 64u);
+  other.join();
+  system.on_taking_back(nullptr);
+  ASSERT_TRUE(all);
+  EXPECT_TRUE(testing::run_is(*all, 0));
+  EXPECT_TRUE(pages->validate());
+  pages->free_pages(*all);
+}
+
+// One trims; another that exceeds the limit meanwhile goes on, and the first does its work too.
+TEST(SimPageBatch, ATrimDoesTheWorkOfThoseWhoComeMeanwhile) {
+  const auto pages = SimPageAllocator::create(options_of(256, 16, false)).value();
+  std::vector<PageRun> runs;
+  for (int i = 0; i < 60; ++i) runs.push_back(pages->allocate_pages({}).value());
+  FailingSystem system;
+  int depth = 0;
+  std::size_t freed = 17;
+  system.on_taking_back([&] {
+    ASSERT_EQ(++depth, 1);  // a free in here starts no second trim, nor waits
+    if (freed == 17) {
+      while (freed < 60) pages->free_pages(runs[freed++]);
+      EXPECT_GT(pages->stats().retained_pages, 16u);
+    }
+    --depth;
+  });
+  for (std::size_t i = 0; i < 17; ++i) pages->free_pages(runs[i]);
+  system.on_taking_back(nullptr);
+  EXPECT_EQ(freed, 60u);
+  EXPECT_LE(pages->stats().retained_pages, 16u);
+  EXPECT_TRUE(pages->validate());
 }
 
 // ---------------------------------------------------------------- work, instead of time
