@@ -57,7 +57,7 @@ class LimitedPageSource final : public PageSource {
     } while (MMKIT_MUTATE(
         MMKIT_MUTANT_zpool_limit_loads_then_adds,
         !held_pages_.compare_exchange_weak(held, held + pages, std::memory_order_relaxed),
-        held_pages_.fetch_add(pages) == ~std::size_t{0}));
+        (detail::hold_window_open(), held_pages_.fetch_add(pages) == ~std::size_t{0})));
     return true;
   }
   void give_back(std::size_t pages) noexcept {

@@ -300,6 +300,7 @@ Status ZbudPool::free(Handle handle) noexcept {
   if (!seen.live) return fail(Errc::invalid_argument);
   __builtin_prefetch(seen.side.page(), /*for writing=*/1);
   __builtin_prefetch(seen.address, /*for writing=*/1);
+  MMKIT_MUTATE(MMKIT_MUTANT_zbud_free_trusts_its_first_look, , detail::hold_window_open();)
   ShortLockGuard lock(mutex_);
   const Result<std::byte*> object = handles_.kill(handle);
   // By now it may be dead, or mapped.

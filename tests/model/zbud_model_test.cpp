@@ -51,6 +51,7 @@ enum class Deed : unsigned {
   free_and_fail,  // frees it, and says no
   free_both,      // frees its buddy, too
   allocate,       // allocates another object, then frees this one
+  exchange,       // frees its buddy, allocates another object in its stead, frees this one
   hold,           // maps it, keeps the mapping, says no
   touch,          // touches it, which means nothing while its page is being evicted, and says no
   shrink,         // shrinks by a page, then frees it
@@ -61,8 +62,10 @@ enum class Deed : unsigned {
 struct Note {
   Handle handle = Handle::none;
   Deed deed = Deed::evict;
-  Handle other = Handle::none;  // free_both: the buddy; allocate: the new object
-  Errc other_error{};           // of freeing the buddy, or of the allocation; Errc{}: none
+  Handle buddy = Handle::none;  // that was freed, or not: then buddy_error says why
+  Errc buddy_error{};
+  Handle made = Handle::none;  // that was allocated, or not: then made_error says why
+  Errc made_error{};
   std::byte* address = nullptr;
   std::size_t size_bytes = 0;
   std::uint64_t key = 0;
@@ -562,24 +565,16 @@ class Duel {
         if (mapping) held_.push_back({note.handle, *std::move(mapping)});
         return fail(Errc::busy);
       }
-      case Deed::free_both: {
-        // Out of date by what was done in this shrink: then it frees less, or nothing.
-        const int id = model_.find(note.handle);
-        const int buddy = id == kNone ? kNone : model_.buddy_of(id);
-        if (buddy == kNone) break;
-        note.other = model_.object(buddy).handle;
-        if (Status freed = pool_->try_free(note.other); !freed) note.other_error = freed.error();
+      case Deed::free_both:
+        free_buddy(note);
         break;
-      }
-      case Deed::allocate: {
-        const Made made = make(Gfp::kernel);
-        note.other = made.handle;
-        note.other_error = made.error;
-        note.address = made.address;
-        note.size_bytes = made.size_bytes;
-        note.key = made.key;
+      case Deed::exchange:
+        free_buddy(note);
+        allocate_inside(note);
         break;
-      }
+      case Deed::allocate:
+        allocate_inside(note);
+        break;
       case Deed::shrink:
         note.inner = pool_->shrink(1);
         break;
@@ -589,6 +584,23 @@ class Duel {
     require(pool_->try_free(note.handle).has_value(), "an object being evicted can be freed");
     if (note.deed == Deed::free_and_fail) return fail(Errc::io_error);
     return {};
+  }
+
+  // Out of date by what was done in this shrink: then it frees less, or nothing.
+  void free_buddy(Note& note) {
+    const int id = model_.find(note.handle);
+    const int buddy = id == kNone ? kNone : model_.buddy_of(id);
+    if (buddy == kNone) return;
+    note.buddy = model_.object(buddy).handle;
+    if (Status freed = pool_->try_free(note.buddy); !freed) note.buddy_error = freed.error();
+  }
+  void allocate_inside(Note& note) {
+    const Made made = make(Gfp::kernel);
+    note.made = made.handle;
+    note.made_error = made.error;
+    note.address = made.address;
+    note.size_bytes = made.size_bytes;
+    note.key = made.key;
   }
 
   ShrinkOutcome shrink_model(std::size_t pages) {
@@ -617,15 +629,15 @@ class Duel {
         ++model_.object(id).pins;
         return false;
       case Deed::free_both:
-        replay_other_free(note);
+        replay_buddy(note);
         break;
-      case Deed::allocate: {
-        const Model::Place chosen = model_.choose(note.size_bytes);
-        // Inside a callback no second eviction begins.
-        account({note.other, note.other_error, note.address, note.size_bytes, note.key},
-                chosen.page != nullptr || !model_.full(), chosen);
+      case Deed::exchange:
+        replay_buddy(note);
+        replay_allocation(note);
         break;
-      }
+      case Deed::allocate:
+        replay_allocation(note);
+        break;
       case Deed::shrink:
         compare(note.inner, shrink_model(1));
         break;
@@ -642,15 +654,22 @@ class Duel {
     return note.deed != Deed::free_and_fail;
   }
 
-  void replay_other_free(const Note& note) {
-    if (note.other == Handle::none) return;
-    const int id = model_.find(note.other);
+  // Inside a callback no second eviction begins.
+  void replay_allocation(const Note& note) {
+    const Model::Place chosen = model_.choose(note.size_bytes);
+    account({note.made, note.made_error, note.address, note.size_bytes, note.key},
+            chosen.page != nullptr || !model_.full(), chosen);
+  }
+
+  void replay_buddy(const Note& note) {
+    if (note.buddy == Handle::none) return;
+    const int id = model_.find(note.buddy);
     if (id == kNone) {
-      require(note.other_error == Errc::invalid_argument, "a dead buddy is not freed");
+      require(note.buddy_error == Errc::invalid_argument, "a dead buddy is not freed");
     } else if (model_.object(id).pins != 0) {
-      require(note.other_error == Errc::busy, "a mapped buddy is busy");
+      require(note.buddy_error == Errc::busy, "a mapped buddy is busy");
     } else {
-      require(note.other_error == Errc{}, "a live buddy can be freed");
+      require(note.buddy_error == Errc{}, "a live buddy can be freed");
       model_.remove(id);
       ++frees_;
     }

@@ -56,21 +56,26 @@ class CountingPages final : public PageSource {
 };
 
 TEST(LimitStress, NeverPassesWhenThreadsGrowAtOnce) {
-  constexpr std::size_t kLimit = kThreads - 1;  // always one too few
+  constexpr std::size_t kLimit = 2 * kThreads;
   const std::uint64_t rounds = testing::scaled(400'000, 20'000);
   CountingPages pages;
   LimitedPageSource limited(pages, kLimit);
   std::atomic<std::uint64_t> refused{0};
   run_threads(kThreads, [&](unsigned t) {
-    for (std::uint64_t i = 0; i < rounds; ++i) {
-      const std::size_t wanted = 1 + (i + t) % 2;
-      const Result<PageRun> run = limited.allocate_pages({.pages = wanted});
+    // Takes until it is refused, then gives one back: so all are at the limit all the time.
+    std::vector<PageRun> mine;
+    for (std::uint64_t i = 0; i < rounds && pages.stats().peak_pages <= kLimit; ++i) {
+      const Result<PageRun> run = limited.allocate_pages({.pages = 1 + (i + t) % 2});
       if (run) {
-        limited.free_pages(*run);
-      } else {
-        refused.fetch_add(1);
+        mine.push_back(*run);
+        continue;
       }
+      refused.fetch_add(1);
+      if (mine.empty()) continue;
+      limited.free_pages(mine.back());
+      mine.pop_back();
     }
+    for (const PageRun& run : mine) limited.free_pages(run);
   });
   EXPECT_LE(pages.stats().peak_pages, kLimit);
   EXPECT_EQ(pages.stats().held_pages, 0u);

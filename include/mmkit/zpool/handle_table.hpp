@@ -205,7 +205,7 @@ class HandleTable {
       if (MMKIT_MUTATE(MMKIT_MUTANT_handle_pin_adds_blindly,
                        slot.compare_exchange_weak(word, word + 1, std::memory_order_acquire,
                                                   std::memory_order_relaxed),
-                       slot.fetch_add(1) != 0)) {
+                       (detail::hold_window_open(), slot.fetch_add(1) != 0))) {
         return Pinned{address(word), entry->side.load(std::memory_order_relaxed)};
       }
     }
