@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <mmkit/base/fork.hpp>
+#include <mmkit/base/mutant.hpp>
 #include <mmkit/base/mutex.hpp>
 #include <new>
 
@@ -19,13 +20,17 @@ constinit Participants participants;
 void before_fork() noexcept MMKIT_NO_THREAD_SAFETY_ANALYSIS {
   participants.mutex.lock();
   IntrusiveList<ForkParticipant>& list = participants.list;
-  for (ForkParticipant* at = list.front(); at != nullptr; at = list.next(*at)) at->lock_for_fork();
+  for (ForkParticipant* at = list.front(); at != nullptr; at = list.next(*at)) {
+    MMKIT_MUTATE(MMKIT_MUTANT_fork_locks_one_alone, at->lock_for_fork(),
+                 if (at == list.front()) at->lock_for_fork());
+  }
 }
 
 void after_fork() noexcept MMKIT_NO_THREAD_SAFETY_ANALYSIS {
   IntrusiveList<ForkParticipant>& list = participants.list;
   for (ForkParticipant* at = list.back(); at != nullptr; at = list.prev(*at)) {
-    at->unlock_after_fork();
+    MMKIT_MUTATE(MMKIT_MUTANT_fork_locks_one_alone, at->unlock_after_fork(),
+                 if (at == list.front()) at->unlock_after_fork());
   }
   participants.mutex.unlock();
 }

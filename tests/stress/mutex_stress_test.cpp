@@ -213,6 +213,13 @@ TEST(ForkStress, FindsEveryLockFreeAndEveryPairWhole) {
   });
   threads.add([&] {
     while (!stop) {
+      const MutexLock lock(leaf.mutex);  // without the other, which would guard it too
+      ++leaf.left;
+      ++leaf.right;
+    }
+  });
+  threads.add([&] {
+    while (!stop) {
       Participant passing(LockRank::pool);
       if (!passing.join_fork(LockRank::pool)) break;
       passing.leave_fork();
