@@ -70,7 +70,7 @@ class LivePools final : public ForkParticipant {
   }
   void remove(LivePool& pool) noexcept {
     MutexLock lock(mutex_);
-    pools_.remove(pool);
+    if (pool.is_linked()) pools_.remove(pool);
   }
   void visit_all(const std::function<void(const ZpoolInfo&)>& visit) {
     Cursor cursor;

@@ -36,7 +36,7 @@ Result<std::uint16_t> claim_pool_tag() noexcept;
 void release_pool_tag(std::uint16_t tag) noexcept;
 
 void add_live_pool(LivePool& pool) noexcept;
-/// Waits for a visitor that is looking at the pool.
+/// Waits for a visitor that is looking at the pool. Does nothing when the pool is not in the list.
 void remove_live_pool(LivePool& pool) noexcept;
 
 }  // namespace mmkit

@@ -97,7 +97,7 @@ Status Zpool::start(std::string_view params) noexcept {
 
 Zpool::~Zpool() {
   Control& control = *control_;
-  if (control.LivePool::is_linked()) remove_live_pool(control);
+  remove_live_pool(control);
   control.leave_fork();
   if (backend_ != nullptr && control.lost()) {
     // Its pages are not in this process: it cannot be taken apart, only forgotten.
