@@ -6,8 +6,8 @@
 #
 #   scripts/mutants.sh [NAME...]     all mutants, or those named
 #
-# One build directory serves all; of the tests only the files that hold the named suites are built, so that a mutant costs
-# the library and a file or two. A test that hangs is stopped and counts as failed: a deadlock is a way to notice a bug.
+# One build directory serves all; of the tests only the files that hold the named suites are built. A bug in a source costs
+# that file and a link, a bug in a header the library and its test. A test that hangs is stopped and counts as failed: a deadlock is a way to notice a bug.
 # Also refused: a mutant in the sources that the list lacks, and one in the list that the sources lack.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -29,12 +29,13 @@ fi
 
 # The test files, joined by '|', that define the suites of a filter.
 files_of() {
-  local kind=$1 filter=$2 suite found=()
+  local kind=$1 filter=$2 suite found=() -
+  set -f # a filter's asterisks are not files
   for suite in ${filter//:/ }; do
     suite=${suite#-}
     suite=${suite%.*}   # the suite, of an instantiation Prefix/Suite
     suite=${suite#*/}
-    mapfile -t -O ${#found[@]} found < <(grep -lE "TEST(_F|_P)?\($suite," "tests/$kind/"*_test.cpp || true)
+    mapfile -t -O ${#found[@]} found < <(grep -rlE "TEST(_F|_P)?\($suite," "tests/$kind" --include='*_test.cpp' || true)
   done
   printf '%s\n' ${found[@]+"${found[@]##*/}"} | sort -u | paste -sd '|'
 }
