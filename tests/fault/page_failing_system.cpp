@@ -22,8 +22,6 @@ int __wrap_munmap(void*, size_t);
 int __wrap_madvise(void*, size_t, int);
 int __wrap_memfd_create(const char*, unsigned);
 int __wrap_ftruncate(int, off_t);
-int __real_pthread_atfork(void (*)(), void (*)(), void (*)());  // NOLINT
-int __wrap_pthread_atfork(void (*)(), void (*)(), void (*)());
 }
 
 namespace mmkit::testing {
@@ -127,12 +125,6 @@ int __wrap_memfd_create(const char* name, unsigned flags) {
 }
 int __wrap_ftruncate(int fd, off_t size) {
   return fails(SystemCall::ftruncate) ? -1 : __real_ftruncate(fd, size);
-}
-
-// For an executable of these tests alone: the double that fails is fork_fault_test.cpp's.
-__attribute__((weak)) int __wrap_pthread_atfork(void (*prepare)(), void (*parent)(),
-                                                void (*child)()) {
-  return __real_pthread_atfork(prepare, parent, child);
 }
 
 // The library's metadata. The ordinary operator new behind them, so that every delete fits.

@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include "fault/failing_atfork.hpp"
 #include "fault/page_failing_system.hpp"
 #include "support/page_memory.hpp"
 
@@ -77,6 +78,21 @@ TEST(SimPageFault, CreateLeavesNothingBehindWhereverItFails) {
       EXPECT_EQ(points, shareable ? 10u : 7u);
     }
   }
+}
+
+// Handlers are registered once a process, so this one has a process of its own.
+[[noreturn]] void create_when_no_fork_handler_is_taken() {
+  const Footprint before;
+  testing::fail_registrations(1);
+  const auto refused = SimPageAllocator::create(options_of(1 << 18, 8, true));
+  const bool clean = !refused && refused.error() == Errc::out_of_memory && !before.grew(1 << 24);
+  const auto made = SimPageAllocator::create(options_of(1 << 18, 8, true));
+  ::_exit(clean && made ? 0 : 1);
+}
+
+TEST(SimPageFault, CreateLeavesNothingBehindWhenNoForkHandlerIsTaken) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(create_when_no_fork_handler_is_taken(), ::testing::ExitedWithCode(0), "^$");
 }
 
 TEST(SimPageFault, UnmappingThatFailsGivesTheMemoryBackAtLeast) {
