@@ -159,6 +159,24 @@ TEST_F(SimPageDeathTest, ShareableMemoryInTheChildOfAFork) {
   shared_->free_pages(held);
 }
 
+// AddressSanitizer is told what nobody may touch.
+TEST_F(SimPageDeathTest, ASanitizerSeesUseAfterFree) {
+#if defined(__SANITIZE_ADDRESS__)
+  for (const std::size_t length : {std::size_t{1}, std::size_t{20}}) {  // retained; given back
+    const PageRun run = pages_->allocate_pages({.pages = length}).value();
+    volatile std::byte* const last = run.data + length * kPageSize - 1;
+    *last = std::byte{1};
+    pages_->free_pages(run);
+    EXPECT_DEATH(*last = std::byte{1}, "use-after-poison");
+    const PageRun again = pages_->allocate_pages({.pages = length}).value();
+    again.data[length * kPageSize - 1] = std::byte{1};
+    pages_->free_pages(again);
+  }
+#else
+  GTEST_SKIP() << "needs AddressSanitizer";
+#endif
+}
+
 void limit_address_space(std::size_t bytes) {
   const rlimit limit{bytes, bytes};
   ::setrlimit(RLIMIT_AS, &limit);
