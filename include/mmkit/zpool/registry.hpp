@@ -35,7 +35,7 @@ using DriverHold = std::unique_ptr<DriverEntry, DriverRelease>;
 
 /// The kinds of pool that a program knows. A new registry knows none.
 /// Thread safety: every function is safe, but not against destruction.
-class DriverRegistry : private ForkParticipant {
+class DriverRegistry final : private ForkParticipant {
  public:
   /// Makes a driver known, typically by calling register_driver. Success means it did, or tried;
   /// what counts is whether the type is known afterwards. Must not throw.
