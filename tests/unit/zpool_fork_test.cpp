@@ -3,13 +3,17 @@
 // Pools across a fork: private ones go on in the child, shareable ones are refused there by name.
 // A child reports by its exit code alone, because it may not use the test framework.
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <barrier>
+#include <cstdio>
 #include <memory>
 #include <mmkit/page/sim_page_allocator.hpp>
 #include <mmkit/zpool/zpool.hpp>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -280,7 +284,58 @@ TEST_F(ZpoolFork, LetsTheChildForgetAPoolThatItLost) {
   pool_->free(handle);
 }
 
-// ---------------------------------------------------------------- registries
+// ---------------------------------------------------------------- listings, registries
+
+// A thread of the parent is in the middle of a listing: its place in the list is not in the child.
+TEST_F(ZpoolFork, LetsTheChildListPoolsWhileAThreadOfTheParentDoes) {
+  make(/*shareable=*/false);
+  const auto second = Zpool::create("zbud", {.name = "second", .pages = source_.get()}).value();
+  std::barrier inside(2);
+  std::barrier done(2);
+  std::vector<std::string> listed_in_parent;
+  std::thread lister([&] {
+    for_each_live_pool([&](const ZpoolInfo& info) {
+      listed_in_parent.emplace_back(info.name);
+      if (info.name != "forked") return;
+      inside.arrive_and_wait();
+      done.arrive_and_wait();
+    });
+  });
+  inside.arrive_and_wait();
+  const int code = run_in_child([&] {
+    int listed = 0;
+    for_each_live_pool([&](const ZpoolInfo&) { ++listed; });
+    CHILD_EXPECT(listed == 2);
+    pool_.reset();
+    for_each_live_pool([&](const ZpoolInfo& info) { listed += info.name == "second" ? 10 : 100; });
+    CHILD_EXPECT(listed == 12);
+    return 0;
+  });
+  EXPECT_EQ(code, 0);
+  done.arrive_and_wait();
+  lister.join();
+  EXPECT_EQ(listed_in_parent, (std::vector<std::string>{"forked", "second"}));
+}
+
+TEST_F(ZpoolFork, LetsTheListingThreadItselfGoOnInTheChild) {
+  make(/*shareable=*/false);
+  const auto second = Zpool::create("zbud", {.name = "second", .pages = source_.get()}).value();
+  bool is_child = false;
+  int listed = 0;
+  pid_t child = -1;
+  std::fflush(nullptr);
+  for_each_live_pool([&](const ZpoolInfo&) {
+    if (++listed != 1) return;
+    child = ::fork();
+    is_child = child == 0;
+  });
+  if (is_child) ::_exit(listed == 2 ? 0 : 1);
+  ASSERT_GT(child, 0);
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  EXPECT_EQ(listed, 2);
+}
 
 // A thread of the parent is inside a loader: in the child nobody is, and the type can be asked for.
 TEST_F(ZpoolFork, LetsTheChildLoadWhatAThreadOfTheParentWasLoading) {
