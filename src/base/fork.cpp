@@ -7,11 +7,44 @@
 namespace mmkit {
 namespace {
 
-// Who takes part, ordered by rank. Never destroyed: a fork may come at exit.
-struct Participants {
+// Who takes part, oldest first within a rank. Never destroyed: a fork may come at exit.
+class Participants {
+ public:
   Mutex mutex{LockRank::fork};
-  IntrusiveList<ForkParticipant> list MMKIT_GUARDED_BY(mutex);
   bool handlers_registered MMKIT_GUARDED_BY(mutex) = false;
+
+  void add(ForkParticipant& one) noexcept MMKIT_REQUIRES(mutex) { list_of(one).push_back(one); }
+  void remove(ForkParticipant& one) noexcept MMKIT_REQUIRES(mutex) { list_of(one).remove(one); }
+
+  // Ascending ranks and back; nullptr at the end.
+  ForkParticipant* first() const noexcept { return first_from(0); }
+  ForkParticipant* last() const noexcept { return last_below(kLockRanks); }
+  ForkParticipant* next(const ForkParticipant& of) const noexcept {
+    ForkParticipant* const beside = of_rank_[rank_of(of)].next(of);
+    return beside != nullptr ? beside : first_from(rank_of(of) + 1);
+  }
+  ForkParticipant* prev(const ForkParticipant& of) const noexcept {
+    ForkParticipant* const beside = of_rank_[rank_of(of)].prev(of);
+    return beside != nullptr ? beside : last_below(rank_of(of));
+  }
+
+ private:
+  static unsigned rank_of(const ForkParticipant& one) noexcept {
+    return static_cast<unsigned>(one.fork_rank());
+  }
+  IntrusiveList<ForkParticipant>& list_of(const ForkParticipant& one) noexcept {
+    return of_rank_[rank_of(one)];
+  }
+  ForkParticipant* first_from(unsigned rank) const noexcept {
+    while (rank < kLockRanks && of_rank_[rank].empty()) ++rank;
+    return rank < kLockRanks ? of_rank_[rank].front() : nullptr;
+  }
+  ForkParticipant* last_below(unsigned rank) const noexcept {
+    while (rank != 0 && of_rank_[rank - 1].empty()) --rank;
+    return rank != 0 ? of_rank_[rank - 1].back() : nullptr;
+  }
+
+  IntrusiveList<ForkParticipant> of_rank_[kLockRanks];
 };
 
 constinit Participants participants;
@@ -19,28 +52,28 @@ constinit Participants participants;
 // The analysis cannot follow locks that one handler takes and another lets go.
 void before_fork() noexcept MMKIT_NO_THREAD_SAFETY_ANALYSIS {
   participants.mutex.lock();
-  IntrusiveList<ForkParticipant>& list = participants.list;
-  for (ForkParticipant* at = list.front(); at != nullptr; at = list.next(*at)) {
+  const Participants& all = participants;
+  for (ForkParticipant* at = all.first(); at != nullptr; at = all.next(*at)) {
     MMKIT_MUTATE(MMKIT_MUTANT_fork_locks_one_alone, at->lock_for_fork(),
-                 if (at == list.front()) at->lock_for_fork());
+                 if (at == all.first()) at->lock_for_fork());
   }
 }
 
 void after_fork() noexcept MMKIT_NO_THREAD_SAFETY_ANALYSIS {
-  IntrusiveList<ForkParticipant>& list = participants.list;
-  for (ForkParticipant* at = list.back(); at != nullptr; at = list.prev(*at)) {
+  const Participants& all = participants;
+  for (ForkParticipant* at = all.last(); at != nullptr; at = all.prev(*at)) {
     MMKIT_MUTATE(MMKIT_MUTANT_fork_locks_one_alone, at->unlock_after_fork(),
-                 if (at == list.front()) at->unlock_after_fork());
+                 if (at == all.first()) at->unlock_after_fork());
   }
   participants.mutex.unlock();
 }
 
 void after_fork_in_child() noexcept MMKIT_NO_THREAD_SAFETY_ANALYSIS {
   after_fork();
-  IntrusiveList<ForkParticipant>& list = participants.list;
-  ForkParticipant* at = list.front();
+  const Participants& all = participants;
+  ForkParticipant* at = all.first();
   while (at != nullptr) {
-    ForkParticipant* const following = list.next(*at);  // on_child() may leave the list
+    ForkParticipant* const following = all.next(*at);  // on_child() may leave the list
     at->on_child();
     at = following;
   }
@@ -58,20 +91,13 @@ Status ForkParticipant::join_fork(LockRank rank) noexcept {
     participants.handlers_registered = true;
   }
   rank_ = rank;
-  // Newest last within its rank; there are few ranks and the list is walked from its end.
-  ForkParticipant* before = participants.list.back();
-  while (before != nullptr && before->rank_ > rank) before = participants.list.prev(*before);
-  if (before == nullptr) {
-    participants.list.push_front(*this);
-  } else {
-    participants.list.insert_after(*before, *this);
-  }
+  participants.add(*this);
   return {};
 }
 
 void ForkParticipant::leave_fork() noexcept {
   MutexLock lock(participants.mutex);
-  if (is_linked()) participants.list.remove(*this);
+  if (is_linked()) participants.remove(*this);
 }
 
 }  // namespace mmkit

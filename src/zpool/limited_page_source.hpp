@@ -43,6 +43,12 @@ class LimitedPageSource final : public PageSource {
   PageSourceStats stats() const noexcept override { return source_.stats(); }
   bool inherited_by_fork() const noexcept override { return source_.inherited_by_fork(); }
 
+  /// In the child of a fork: the pages that are held, calls of other threads forgotten. The thread
+  /// that forked is in none: a page source does not fork.
+  void recount(std::size_t held_pages) noexcept {
+    held_pages_.store(held_pages, std::memory_order_relaxed);
+  }
+
   bool limited() const noexcept { return limit_pages_ != kNoLimit; }
   std::size_t limit_pages() const noexcept { return limit_pages_; }
   /// How often the limit, and not the source, was what refused.

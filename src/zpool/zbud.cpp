@@ -54,7 +54,9 @@ class ZbudDriver final : public ZpoolDriver {
 }  // namespace
 
 const ZpoolDriver& zbud_driver() noexcept {
-  static const ZbudDriver driver;
+  // In memory that nobody destroys: a pool of static life may outlive everything that is.
+  alignas(ZbudDriver) static std::byte memory[sizeof(ZbudDriver)];
+  static const ZbudDriver& driver = *::new (static_cast<void*>(memory)) ZbudDriver;
   return driver;
 }
 
@@ -187,6 +189,9 @@ Result<PageRun> ZbudPool::take_page(Gfp gfp) noexcept {
     source_.free_pages(*run);
     return fail(Errc::not_supported);
   }
+  // Touched here, where the caller may wait, in the chunk that no object has: whoever joins the page
+  // later may be one who must not meet a page fault.
+  if (run) *run->data = std::byte{0};
   return run;
 }
 
@@ -298,6 +303,7 @@ Status ZbudPool::free(Handle handle) noexcept {
   // stacks, and who writes there then finds the translation of the address, the dearest part.
   const auto seen = handles_.glimpse(handle);
   if (!seen.live) return fail(Errc::invalid_argument);
+  if (seen.mapped) return fail(Errc::busy);
   __builtin_prefetch(seen.side.page(), /*for writing=*/1);
   __builtin_prefetch(seen.address, /*for writing=*/1);
   MMKIT_MUTATE(MMKIT_MUTANT_zbud_free_trusts_its_first_look, , detail::hold_window_open();)
@@ -353,12 +359,15 @@ ShrinkOutcome ZbudPool::shrink(std::size_t pages) noexcept {
 // that could not be freed goes to the young end, so that the next try meets another.
 Status ZbudPool::reclaim_page() noexcept {
   ShortLockGuard lock(mutex_);
-  for (unsigned tries = 0; tries < reclaim_retries_; ++tries) {
+  // A mapped page is passed over and is no try; the number of pages bounds how many are.
+  std::size_t looks = total_pages();
+  for (unsigned tries = 0; tries < reclaim_retries_; --looks) {
     ZbudPage* page = lru_.back();
     if (page == nullptr) {
       // Nothing to evict, unless other threads are at it.
       return fail(evictions_.empty() ? Errc::invalid_argument : Errc::try_again);
     }
+    if (looks == 0) break;
     delist(*page);
     lru_.remove(*page);
     Eviction eviction(*page);
@@ -369,6 +378,7 @@ Status ZbudPool::reclaim_page() noexcept {
       for (const Buddy buddy : {ZbudPage::kFirst, ZbudPage::kLast}) {
         if (page->holds(buddy)) handles[buddy] = handles_.handle_of(page->slot[buddy]);
       }
+      ++tries;
       lock.unlock();
       const std::uint64_t evicted = evict_objects(*page, handles);
       lock.lock();

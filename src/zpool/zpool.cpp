@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <mmkit/zpool/zpool.hpp>
 
+#include <algorithm>
 #include <mmkit/base/mutant.hpp>
 #include <mmkit/page/default_page_source.hpp>
 #include <new>
@@ -30,7 +31,13 @@ Zpool::Control::~Control() {
 // Pages that the child does not have are found missing at the next call, by name, instead of at the
 // next access, by a signal.
 void Zpool::Control::on_child() noexcept {
-  if (!pages.inherited_by_fork()) pool->backend_ = &lost_backend;
+  if (!pages.inherited_by_fork()) {
+    pool->backend_ = &lost_backend;
+    return;
+  }
+  // Pages that other threads were taking or giving back are not coming any more. Each of their
+  // calls may have cost the child a page; it must not cost a place under the limit for ever.
+  pages.recount(pool->backend_->total_pages());
 }
 
 bool Zpool::Control::describe(ZpoolInfo* info) const {
@@ -197,7 +204,7 @@ ZpoolStats Zpool::stats() const noexcept {
   // First, and acquire: pairs with retry(), so that each of these is among the failures below.
   const std::uint64_t retried = control_->retried.load(std::memory_order_acquire);
   ZpoolStats stats = backend_->stats();
-  stats.failures -= retried;
+  stats.failures -= std::min(retried, stats.failures);  // a driver need not count
   stats.metadata_bytes += sizeof(Zpool) + sizeof(Control);
   return stats;
 }

@@ -225,7 +225,8 @@ class Model {
 
   template <class Replay>
   Status reclaim(Replay& replay) {
-    for (unsigned tries = 0; tries < retries_; ++tries) {
+    std::size_t looks = pages_.size();
+    for (unsigned tries = 0; tries < retries_; --looks) {
       Page* oldest = nullptr;
       bool others_in_flight = false;
       for (Page& page : pages_) {
@@ -235,9 +236,11 @@ class Model {
       if (oldest == nullptr) {
         return fail(others_in_flight ? Errc::try_again : Errc::invalid_argument);
       }
+      if (looks == 0) break;
       std::byte* const data = oldest->data;
       oldest->in_flight = true;
       if (!is_mapped(*oldest)) {
+        ++tries;
         const Handle asked[2] = {handle_of(oldest->object[0]), handle_of(oldest->object[1])};
         for (const Handle handle : asked) {
           const int id = handle == Handle::none ? kNone : find(handle);

@@ -22,4 +22,6 @@ enum class LockRank : std::uint8_t {
   leaf           ///< taken last, holds nothing
 };
 
+inline constexpr unsigned kLockRanks = static_cast<unsigned>(LockRank::leaf) + 1;
+
 }  // namespace mmkit

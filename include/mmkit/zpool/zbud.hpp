@@ -92,8 +92,8 @@ class ZbudPool final : public ZpoolBackend, private ForkParticipant {
       .max_object_bytes = ZbudPage::kMaxChunks * ZbudPage::kChunkBytes, .can_shrink = true};
   static constexpr unsigned kDefaultReclaimRetries = 8;
 
-  /// Makes a pool. `params`: `reclaim_retries=` 1 to 1000000, pages that one step of a shrink looks
-  /// at before it gives up (default 8). Errors: invalid_argument (a parameter, no page source, tag
+  /// Makes a pool. `params`: `reclaim_retries=` 1 to 1000000, pages whose objects one step of a
+  /// shrink asks for before it gives up (default 8); pages with a mapped object do not count. Errors: invalid_argument (a parameter, no page source, tag
   /// 0), out_of_memory.
   static Result<std::unique_ptr<ZbudPool>> create(BackendEnv&& env) noexcept;
   /// Live objects go to the leak handler; a live mapping is misuse.

@@ -179,8 +179,8 @@ class Zpool {
   }
 
   /// Evicts the oldest objects until so many pages have left the pool. Errors, in the status:
-  /// invalid_argument (0 pages, an empty pool, not evictable), try_again (gave up; the outcome says
-  /// what was reclaimed before that).
+  /// invalid_argument (0 pages, an empty pool, not evictable; also when the pool is empty before so
+  /// many pages have left it), try_again (gave up). The outcome says what was reclaimed before.
   ShrinkOutcome shrink(std::size_t pages) noexcept;
   /// Moves objects together and gives back the pages that become empty; returns how many.
   /// Errors: not_supported (objects of this driver do not move).
