@@ -129,6 +129,28 @@ TEST(ZpoolNowait, FaultsNoPageIn) {
   EXPECT_EQ(after, before);
 }
 
+// A page that another caller took and never wrote is no page that was never touched.
+TEST(ZpoolNowait, FaultsNoPageInWhenItJoinsOneThatNobodyWrote) {
+  if (testing::kSanitized) GTEST_SKIP() << "sanitizers fault on their own account";
+  constexpr int kPages = 100;
+  const auto source = SimPageAllocator::create({.capacity_bytes = std::size_t{1} << 20}).value();
+  const auto pool = Zpool::create("zbud", {.pages = source.get()}).value();
+  const std::vector<std::byte> object(1500, std::byte{1});
+  std::array<Handle, 2 * kPages> handles{};
+  for (int i = 0; i < kPages; ++i) {
+    handles[static_cast<std::size_t>(i)] = pool->allocate(2100).value();
+  }
+  testing::thread_faults();
+  const std::uint64_t before = testing::thread_faults();
+  for (int i = kPages; i < 2 * kPages; ++i) {
+    handles[static_cast<std::size_t>(i)] = pool->store(object, Gfp::nowait).value();
+  }
+  const std::uint64_t after = testing::thread_faults();
+  EXPECT_EQ(after, before);
+  EXPECT_EQ(pool->stats().pages, static_cast<std::size_t>(kPages));
+  for (const Handle handle : handles) pool->free(handle);
+}
+
 // Nothing warm: it fails at once, and changes nothing; who may wait succeeds.
 TEST(ZpoolNowait, HasNoPageWhereNoneWasTouched) {
   const auto source = SimPageAllocator::create({.capacity_bytes = std::size_t{1} << 20}).value();

@@ -228,6 +228,64 @@ int in_child_with_named_misuse(Use&& use) {
   });
 }
 
+// A page source whose next call is still under way when the process forks.
+class HeldUpSource final : public PageSource {
+ public:
+  explicit HeldUpSource(PageSource& source) : source_(source) {}
+  Result<PageRun> allocate_pages(const PageRequest& request) noexcept override {
+    hold_up();
+    return source_.allocate_pages(request);
+  }
+  void free_pages(PageRun run) noexcept override {
+    hold_up();
+    source_.free_pages(run);
+  }
+  PageSourceStats stats() const noexcept override { return source_.stats(); }
+
+  std::atomic<bool> hold_next{false};
+  std::atomic<bool> held{false};
+  std::atomic<bool> let_go{false};
+
+ private:
+  void hold_up() noexcept {
+    if (!hold_next.exchange(false)) return;
+    held = true;
+    while (!let_go) std::this_thread::yield();
+  }
+  PageSource& source_;
+};
+
+TEST_F(ZpoolFork, GivesTheChildEveryPlaceUnderTheLimit) {
+  const auto pages = SimPageAllocator::create({.capacity_bytes = std::size_t{1} << 20}).value();
+  for (const bool taking : {true, false}) {
+    HeldUpSource source(*pages);
+    const auto pool = Zpool::create("zbud", {.pages = &source, .limit_bytes = kPageSize}).value();
+    Handle handle = taking ? Handle::none : pool->allocate(100).value();
+    source.hold_next = true;
+    std::thread other([&] {
+      if (taking) {
+        handle = pool->allocate(100).value();
+      } else {
+        pool->free(handle);
+      }
+    });
+    while (!source.held) std::this_thread::yield();
+    const int code = run_in_child([&] {
+      CHILD_EXPECT(pool->total_bytes() == 0);
+      const Result<Handle> mine = pool->allocate(100);
+      CHILD_EXPECT(mine.has_value());
+      CHILD_EXPECT(pool->total_bytes() == kPageSize);
+      pool->free(*mine);
+      return 0;
+    });
+    EXPECT_EQ(code, 0);
+    source.let_go = true;
+    other.join();
+    if (taking) pool->free(handle);
+    EXPECT_EQ(pages->stats().held_pages, 0u);
+  }
+}
+
 TEST_F(ZpoolFork, NamesEveryUseOfAPoolWhosePagesAreNotInherited) {
   make(/*shareable=*/true, [](Zpool&, Handle) -> Status { return fail(Errc::busy); });
   const Handle handle = pool_->store(make_pattern(100, 1)).value();
