@@ -249,6 +249,7 @@ TEST(RegistryStress, AForkInTheMiddleOfALoadLeavesARegistryThatLoads) {
   int code = 0;
   for (std::uint64_t i = 0; i < forks && code == 0; ++i) {
     code = testing::run_in_child([&registry] {
+      ::alarm(30);  // a child that waits for what is not there is a failure, and no orphan
       if (!registry.has_pool("zbud")) return 1;
       auto pool = Zpool::create("zbud", {.registry = &registry});
       if (!pool) return 2;
