@@ -29,8 +29,9 @@ namespace mmkit {
 class Zpool;
 
 /// Asked to give up an object: write it elsewhere and free it. Success means that the handle is
-/// freed; success without that counts as a refusal. Called with no lock held, from shrink() or from
-/// an allocation that meets the limit. May use the pool, but not destroy it. Must not throw.
+/// freed; success without that counts as a refusal. Free it by try_free() where other threads use the
+/// pool: one may have mapped or freed it since it was chosen. Called with no lock held, from shrink()
+/// or from an allocation that meets the limit. May use the pool, but not destroy it. Must not throw.
 using EvictFn = std::function<Status(Zpool&, Handle)>;
 
 /// The driver to take unless you need another one.
