@@ -140,7 +140,7 @@ void remove_live_pool(LivePool& pool) noexcept {
   live_pools().remove(pool);
 }
 
-void for_each_live_pool(const std::function<void(const ZpoolInfo&)>& visit) {
+void for_each_live_pool(const std::function<void(const ZpoolInfo&)>& visit) noexcept {
   live_pools().visit_all(visit);
 }
 

@@ -59,12 +59,12 @@ struct DriverTraits {
 
 /// What a pool gets from the front end. The views live for the call; `pages` outlives the pool.
 struct BackendEnv {
-  std::string_view name;
-  std::string_view params;  ///< `key=value`, separated by commas or spaces
-  PageSource* pages;        ///< never null
-  Gfp gfp;                  ///< joined to the flags of every allocation
-  std::uint16_t pool_tag;   ///< the top 16 bits of every handle; the other 48 are not all zero
-  std::function<Status(Handle)> evict;  ///< empty: not evictable. Called with no lock held
+  std::string_view name{};
+  std::string_view params{};    ///< `key=value`, separated by commas or spaces
+  PageSource* pages = nullptr;  ///< never null
+  Gfp gfp = Gfp::kernel;        ///< joined to the flags of every allocation
+  std::uint16_t pool_tag = 0;   ///< the top 16 bits of every handle; the other 48 are not all zero
+  std::function<Status(Handle)> evict{};  ///< empty: not evictable. Called with no lock held
 };
 
 /// One pool. Misuse that returns no Status goes to the failure handler.

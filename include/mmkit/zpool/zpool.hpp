@@ -242,8 +242,8 @@ struct ZpoolInfo {
 };
 
 /// Calls `visit` with each pool that lives when the call begins and still does when its turn comes,
-/// oldest first, with no lock held. Needs no memory. `visit` must not throw.
-/// Thread safety: safe. Complexity: O(pools).
-void for_each_live_pool(const std::function<void(const ZpoolInfo&)>& visit);
+/// oldest first, with no lock held. Needs no memory. `visit` must not throw:
+/// the program ends if it does. Thread safety: safe. Complexity: O(pools).
+void for_each_live_pool(const std::function<void(const ZpoolInfo&)>& visit) noexcept;
 
 }  // namespace mmkit
