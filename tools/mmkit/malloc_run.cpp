@@ -105,7 +105,9 @@ StoreRow run_malloc(const Corpus& corpus, const TrialPlan& plan, Console& consol
   row.trial = trial.run([&] { return std::make_unique<MallocStore>(corpus.objects().size()); },
                         [&](const MallocStore& store, std::uint64_t) {
                           const std::uint64_t chunk_bytes = store.chunk_bytes();
-                          const std::uint64_t growth = store.resident_growth().value_or(0);
+                          // With nothing stored, what grew is not the store's.
+                          const std::uint64_t growth =
+                              chunk_bytes == 0 ? 0 : store.resident_growth().value_or(0);
                           row.held_bytes = std::max(growth, chunk_bytes);
                           row.measure =
                               growth >= chunk_bytes
