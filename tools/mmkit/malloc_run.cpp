@@ -102,20 +102,19 @@ StoreRow run_malloc(const Corpus& corpus, const TrialPlan& plan, Console& consol
   StoreRow row;
   row.name = row.type = "malloc";
   Trial<MallocStore> trial(corpus, plan, console, row.name);
-  row.trial = trial.run([&] { return std::make_unique<MallocStore>(corpus.objects().size()); },
-                        [&](const MallocStore& store, std::uint64_t) {
-                          const std::uint64_t chunk_bytes = store.chunk_bytes();
-                          // With nothing stored, what grew is not the store's.
-                          const std::uint64_t growth =
-                              chunk_bytes == 0 ? 0 : store.resident_growth().value_or(0);
-                          row.held_bytes = std::max(growth, chunk_bytes);
-                          row.measure =
-                              growth >= chunk_bytes
-                                  ? "growth of anonymous resident memory"
-                                  : "sum of malloc_usable_size and 8 bytes of header each";
-                          row.measure += fmt::format(" (glibc {})", ::gnu_get_libc_version());
-                          row.pages = pages_of(row.held_bytes);
-                        });
+  row.trial = trial.run(
+      [&] { return std::make_unique<MallocStore>(corpus.objects().size()); },
+      [&](const MallocStore& store, std::uint64_t) {
+        const std::uint64_t chunk_bytes = store.chunk_bytes();
+        // With nothing stored, what grew is not the store's.
+        const std::uint64_t growth = chunk_bytes == 0 ? 0 : store.resident_growth().value_or(0);
+        row.held_bytes = std::max(growth, chunk_bytes);
+        row.measure = growth >= chunk_bytes
+                          ? "growth of anonymous resident memory"
+                          : "sum of malloc_usable_size and 8 bytes of header each";
+        row.measure += fmt::format(" (glibc {})", ::gnu_get_libc_version());
+        row.pages = pages_of(row.held_bytes);
+      });
   return row;
 }
 
