@@ -140,9 +140,10 @@ TEST(ZpoolNowait, FaultsNoPageInWhenItJoinsOneThatNobodyWrote) {
   for (int i = 0; i < kPages; ++i) {
     handles[static_cast<std::size_t>(i)] = pool->allocate(2100).value();
   }
+  handles[kPages] = pool->store(object, Gfp::nowait).value();  // the code itself is faulted in
   testing::thread_faults();
   const std::uint64_t before = testing::thread_faults();
-  for (int i = kPages; i < 2 * kPages; ++i) {
+  for (int i = kPages + 1; i < 2 * kPages; ++i) {
     handles[static_cast<std::size_t>(i)] = pool->store(object, Gfp::nowait).value();
   }
   const std::uint64_t after = testing::thread_faults();
