@@ -42,14 +42,16 @@ stage_coverage() {
   }
 }
 
+# Leaks are left to the ASan build: a forked child has lost its siblings' stacks, which memcheck would report as leaks and
+# turn into the child's exit code. Left out are tests of what valgrind has not: 64 GiB of addresses, faults that can be counted.
 stage_valgrind() {
   build_preset release
   local kind
   for kind in unit contract; do
     echo "-- memcheck $kind"
-    MMKIT_SCALE=${MMKIT_SCALE:-0.01} valgrind --quiet --error-exitcode=1 --leak-check=full \
-      --errors-for-leak-kinds=definite,indirect --child-silent-after-fork=yes \
-      "build/release/tests/mmkit_${kind}_tests" --gtest_brief=1
+    MMKIT_SCALE=${MMKIT_SCALE:-0.01} valgrind --quiet --error-exitcode=99 --leak-check=no \
+      "build/release/tests/mmkit_${kind}_tests" --gtest_brief=1 \
+      --gtest_filter='-*SimPage*:*Fork*:*LivePools*'
   done
 }
 

@@ -145,7 +145,7 @@ TEST_P(ZpoolLimit, IsEachPoolsOwn) {
   other.reset();
   objects().free_all();
   // The source's peak was that of both, which TearDown would take for this pool's.
-  make_source({});
+  make_source({.capacity_bytes = std::size_t{1} << 30});
 }
 
 TEST_P(ZpoolLimit, HoldsAgainstManyThreads) {
