@@ -54,9 +54,13 @@ build_with() {
     exit 1
   fi
 }
-# passes EXECUTABLE FILTER: the test passes. A seed of its own each time, as in any run.
+# passes EXECUTABLE FILTER: the test passes. A seed of its own each time, as in any run. The outer shell keeps bash's own
+# note of a crash off the screen: to crash is a way to fail.
 passes() {
-  timeout "$limit_seconds" "$build/tests/$1" --gtest_filter="$2" --gtest_brief=1 >"$build.log" 2>&1
+  (
+    timeout "$limit_seconds" "$build/tests/$1" --gtest_filter="$2" --gtest_brief=1 >"$build.log" 2>&1
+    exit $?
+  ) 2>/dev/null
 }
 
 mkdir -p build
