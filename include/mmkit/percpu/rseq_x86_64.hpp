@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: MIT
+//
+// Restartable sequences for x86-64 - the one place where a CPU number excludes other threads.
+//
+// A sequence is a few instructions which the kernel restarts from the top when the thread was
+// preempted, moved or interrupted by a signal in the middle; its last instruction, the commit, is
+// the only one that others can see. So whatever it read about its CPU still holds when it commits,
+// without any atomic. Every sequence here begins alike:
+//
+//        lea  descriptor, rax        3: {start 1, length 2 - 1, abort 4}
+//        mov  rax, area.rseq_cs      tells the kernel: from here on
+//     1: mov  area.cpu_id, eax       read inside, or it could be stale
+//        test eax, eax; js unready   not registered: fallback mode, or the thread's first operation
+//        imul stride, rax            distance of this CPU's unit
+//        ...; commit                 one store or read-modify-write
+//     2:
+//     4: jmp  to the top             where the kernel goes instead; a signature stands before it
+//
+// Only rseq_cs is written, only cpu_id is read. rseq_cs is left pointing at the descriptor when the
+// sequence is done: the kernel looks at it only to see that the thread is elsewhere. Hence the code
+// that contains a sequence must never be unmapped (object_pin.hpp sees to that).
+//
+// The sections are emitted as "aw?" and "ax?": in the COMDAT group of the function they belong to,
+// without which two translation units at -O0 do not link.
+// Excludes:   threads and signal handlers on the same CPU; not other CPUs, and orders nothing
+// Complexity: 7 instructions for an addition. A sequence that others keep interrupting starts anew;
+//             it is far shorter than the shortest time slice, so it ends.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <mmkit/base/mutant.hpp>
+#include <mmkit/percpu/mode.hpp>
+
+#if MMKIT_PERCPU_HAS_RSEQ
+
+// The mutant forgets to tell the kernel.
+#define MMKIT_RSEQ_ENTER \
+  ".pushsection __rseq_cs, \"aw?\"\n\t.balign 32\n"                               \
+  "3:\n\t.long 0, 0\n\t.quad 1f, 2f - 1f, 4f\n\t.popsection\n"                    \
+  "5:\n\tleaq 3b(%%rip), %%rax\n\t"                                               \
+  MMKIT_MUTATE(MMKIT_MUTANT_rseq_not_announced, "movq %%rax, %%fs:8(%[area])\n",  \
+               "\n")                                                              \
+  "1:\n\tmovl %%fs:4(%[area]), %%eax\n\ttestl %%eax, %%eax\n\tjs %l[unready]\n\t" \
+  "imulq %[stride], %%rax, %%rax\n\t"
+
+// 0x53053053 is the signature with which the areas are registered; as the operand of an ud1 it
+// disassembles, and nobody can jump there by accident.
+#define MMKIT_RSEQ_LEAVE                                                     \
+  "\n2:\n\t.pushsection __rseq_abort, \"ax?\"\n\t.byte 0x0f, 0xb9, 0x3d\n\t" \
+  ".long 0x53053053\n4:\n\tjmp 5b\n\t.popsection\n"
+
+#define MMKIT_RSEQ_OPERANDS [area] "r"(rseq_area()), [stride] "i"(kStride)
+#define MMKIT_RSEQ_CLOBBERS "rax", "memory", "cc"
+
+namespace mmkit::detail::rseq {
+
+/// How a sequence ended.
+enum class Outcome : std::uint8_t {
+  done,     ///< committed
+  refused,  ///< a condition inside did not hold: nothing changed
+  unready   ///< percpu_enter_thread() first
+};
+
+// A word is 4 or 8 bytes. Each function gives false when the thread is unready; `word` is unit 0's.
+// The two widths differ in a suffix, which only the assembler can join.
+#define MMKIT_RSEQ_MODIFY(name, instruction)                                                      \
+  template <std::size_t kStride>                                                                  \
+  [[gnu::always_inline]] inline bool name(std::uint64_t* word, std::uint64_t value) {             \
+    asm volatile goto(MMKIT_RSEQ_ENTER instruction "q %[value], (%[word],%%rax)" MMKIT_RSEQ_LEAVE \
+                      :                                                                           \
+                      : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [value] "er"(value)                \
+                      : MMKIT_RSEQ_CLOBBERS                                                       \
+                      : unready);                                                                 \
+    return true;                                                                                  \
+  unready:                                                                                        \
+    return false;                                                                                 \
+  }                                                                                               \
+  template <std::size_t kStride>                                                                  \
+  [[gnu::always_inline]] inline bool name(std::uint32_t* word, std::uint32_t value) {             \
+    asm volatile goto(MMKIT_RSEQ_ENTER instruction "l %[value], (%[word],%%rax)" MMKIT_RSEQ_LEAVE \
+                      :                                                                           \
+                      : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [value] "ir"(value)                \
+                      : MMKIT_RSEQ_CLOBBERS                                                       \
+                      : unready);                                                                 \
+    return true;                                                                                  \
+  unready:                                                                                        \
+    return false;                                                                                 \
+  }
+
+MMKIT_RSEQ_MODIFY(add, "add")
+MMKIT_RSEQ_MODIFY(bit_and, "and")
+MMKIT_RSEQ_MODIFY(bit_or, "or")
+MMKIT_RSEQ_MODIFY(write, "mov")
+#undef MMKIT_RSEQ_MODIFY
+
+/// Adds, and gives the sum.
+template <std::size_t kStride, class Word>
+[[gnu::always_inline]] inline bool add_return(Word* word, Word value, Word& sum) {
+  Word now;
+  if constexpr (sizeof(Word) == 8) {
+    asm volatile goto(MMKIT_RSEQ_ENTER
+                      "movq (%[word],%%rax), %[now]\n\taddq %[value], %[now]\n\t"
+                      "movq %[now], (%[word],%%rax)" MMKIT_RSEQ_LEAVE
+                      : [now] "=&r"(now)
+                      : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [value] "er"(value)
+                      : MMKIT_RSEQ_CLOBBERS
+                      : unready);
+  } else {
+    asm volatile goto(MMKIT_RSEQ_ENTER
+                      "movl (%[word],%%rax), %[now]\n\taddl %[value], %[now]\n\t"
+                      "movl %[now], (%[word],%%rax)" MMKIT_RSEQ_LEAVE
+                      : [now] "=&r"(now)
+                      : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [value] "ir"(value)
+                      : MMKIT_RSEQ_CLOBBERS
+                      : unready);
+  }
+  sum = now;
+  return true;
+unready:
+  return false;
+}
+
+/// Puts a value, and gives the one before.
+template <std::size_t kStride, class Word>
+[[gnu::always_inline]] inline bool exchange(Word* word, Word value, Word& before) {
+  Word old;
+  if constexpr (sizeof(Word) == 8) {
+    asm volatile goto(MMKIT_RSEQ_ENTER
+                      "movq (%[word],%%rax), %[old]\n\t"
+                      "movq %[value], (%[word],%%rax)" MMKIT_RSEQ_LEAVE
+                      : [old] "=&r"(old)
+                      : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [value] "er"(value)
+                      : MMKIT_RSEQ_CLOBBERS
+                      : unready);
+  } else {
+    asm volatile goto(MMKIT_RSEQ_ENTER
+                      "movl (%[word],%%rax), %[old]\n\t"
+                      "movl %[value], (%[word],%%rax)" MMKIT_RSEQ_LEAVE
+                      : [old] "=&r"(old)
+                      : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [value] "ir"(value)
+                      : MMKIT_RSEQ_CLOBBERS
+                      : unready);
+  }
+  before = old;
+  return true;
+unready:
+  return false;
+}
+
+/// Puts `desired` where `expected` is; gives what was there.
+template <std::size_t kStride, class Word>
+[[gnu::always_inline]] inline bool compare_exchange(Word* word, Word expected, Word desired,
+                                                    Word& before) {
+  Word old;
+  if constexpr (sizeof(Word) == 8) {
+    asm volatile goto(
+        MMKIT_RSEQ_ENTER
+        "movq (%[word],%%rax), %[old]\n\tcmpq %[expected], %[old]\n\tjne 2f\n\t"
+        "movq %[desired], (%[word],%%rax)" MMKIT_RSEQ_LEAVE
+        : [old] "=&r"(old)
+        : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [expected] "er"(expected), [desired] "er"(desired)
+        : MMKIT_RSEQ_CLOBBERS
+        : unready);
+  } else {
+    asm volatile goto(
+        MMKIT_RSEQ_ENTER
+        "movl (%[word],%%rax), %[old]\n\tcmpl %[expected], %[old]\n\tjne 2f\n\t"
+        "movl %[desired], (%[word],%%rax)" MMKIT_RSEQ_LEAVE
+        : [old] "=&r"(old)
+        : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [expected] "ir"(expected), [desired] "ir"(desired)
+        : MMKIT_RSEQ_CLOBBERS
+        : unready);
+  }
+  before = old;
+  return true;
+unready:
+  return false;
+}
+
+/// Adds, if `*gate` (one word for all CPUs) is zero: for structures that can be closed. Who closes
+/// writes the gate, then calls percpu_barrier_everywhere(): afterwards no addition can commit.
+template <std::size_t kStride>
+[[gnu::always_inline]] inline Outcome add_through_gate(std::uint64_t* word, std::uint64_t value,
+                                                       const std::uint32_t* gate) {
+  asm volatile goto(MMKIT_RSEQ_ENTER
+                    "cmpl $0, (%[gate])\n\tjne %l[refused]\n\t"
+                    "addq %[value], (%[word],%%rax)" MMKIT_RSEQ_LEAVE
+                    :
+                    : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [value] "er"(value), [gate] "r"(gate)
+                    : MMKIT_RSEQ_CLOBBERS
+                    : unready, refused);
+  return Outcome::done;
+refused:
+  return Outcome::refused;
+unready:
+  return Outcome::unready;
+}
+
+/// Adds, if the sum stays in [-reach, reach] (reach at least 0); else refuses and changes nothing.
+template <std::size_t kStride>
+[[gnu::always_inline]] inline Outcome add_within(std::uint64_t* word, std::uint64_t value,
+                                                 std::uint64_t reach) {
+  asm volatile goto(MMKIT_RSEQ_ENTER
+                    "movq (%[word],%%rax), %%rcx\n\taddq %[value], %%rcx\n\t"
+                    "leaq (%%rcx,%[reach]), %%rdx\n\tcmpq %[span], %%rdx\n\tja %l[refused]\n\t"
+                    "movq %%rcx, (%[word],%%rax)" MMKIT_RSEQ_LEAVE
+                    :
+                    : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [value] "er"(value),
+                      [reach] "r"(reach), [span] "r"(2 * reach)
+                    : "rcx", "rdx", MMKIT_RSEQ_CLOBBERS
+                    : unready, refused);
+  return Outcome::done;
+refused:
+  return Outcome::refused;
+unready:
+  return Outcome::unready;
+}
+
+// Stacks. A unit's record holds a lock word (4 bytes) at its start, and `head` bytes on a count (8
+// bytes) followed by as many slots of 8 bytes as the caller's capacity. While the lock word is not
+// zero, push and pop refuse: whoever set it and then called percpu_barrier() owns the record.
+
+/// Puts `item` on top, unless the stack is full or locked.
+template <std::size_t kStride>
+[[gnu::always_inline]] inline Outcome push(void* record, std::size_t head, void* item,
+                                           std::size_t capacity) {
+  asm volatile goto(MMKIT_RSEQ_ENTER
+                    "addq %[record], %%rax\n\tcmpl $0, (%%rax)\n\tjne %l[refused]\n\t"
+                    "addq %[head], %%rax\n\tmovq (%%rax), %%rcx\n\t"
+                    "cmpq %[capacity], %%rcx\n\tjae %l[refused]\n\t"
+                    "movq %[item], 8(%%rax,%%rcx,8)\n\tincq %%rcx\n\t"
+                    "movq %%rcx, (%%rax)" MMKIT_RSEQ_LEAVE
+                    :
+                    : MMKIT_RSEQ_OPERANDS, [record] "r"(record), [head] "er"(head),
+                      [item] "r"(item), [capacity] "er"(capacity)
+                    : "rcx", MMKIT_RSEQ_CLOBBERS
+                    : unready, refused);
+  return Outcome::done;
+refused:
+  return Outcome::refused;
+unready:
+  return Outcome::unready;
+}
+
+/// Takes the top, unless the stack is empty or locked.
+template <std::size_t kStride>
+[[gnu::always_inline]] inline Outcome pop(void* record, std::size_t head, void*& item) {
+  void* top;
+  asm volatile goto(MMKIT_RSEQ_ENTER
+                    "addq %[record], %%rax\n\tcmpl $0, (%%rax)\n\tjne %l[refused]\n\t"
+                    "addq %[head], %%rax\n\tmovq (%%rax), %%rcx\n\t"
+                    "testq %%rcx, %%rcx\n\tje %l[refused]\n\t"
+                    "movq (%%rax,%%rcx,8), %[top]\n\tdecq %%rcx\n\t"
+                    "movq %%rcx, (%%rax)" MMKIT_RSEQ_LEAVE
+                    : [top] "=&r"(top)
+                    : MMKIT_RSEQ_OPERANDS, [record] "r"(record), [head] "er"(head)
+                    : "rcx", MMKIT_RSEQ_CLOBBERS
+                    : unready, refused);
+  item = top;
+  return Outcome::done;
+refused:
+  return Outcome::refused;
+unready:
+  return Outcome::unready;
+}
+
+}  // namespace mmkit::detail::rseq
+
+#undef MMKIT_RSEQ_ENTER
+#undef MMKIT_RSEQ_LEAVE
+#undef MMKIT_RSEQ_OPERANDS
+#undef MMKIT_RSEQ_CLOBBERS
+
+#endif  // MMKIT_PERCPU_HAS_RSEQ
