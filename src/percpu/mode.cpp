@@ -151,8 +151,9 @@ ForkCount& fork_count() noexcept {
 // mmkit_percpu_area as early as they like.
 [[gnu::constructor(101)]] void choose_early() noexcept {
   static_cast<void>(chosen());
+  // It has no lock. The first rank, so that what others do in the child sees the new token.
   // Without a fork handler only a fork in the middle of a drain would be missed.
-  static_cast<void>(fork_count().join_fork(LockRank::leaf));
+  static_cast<void>(fork_count().join_fork(LockRank::fork));
 }
 
 void barrier(unsigned flags, unsigned cpu) noexcept {
@@ -180,11 +181,18 @@ namespace detail {
 
 bool percpu_enter_thread() noexcept {
   if (chosen().mode == PercpuMode::fallback) return false;
+  int refusal = 0;
 #if MMKIT_PERCPU_HAS_RSEQ
+  // The caller is an addition, perhaps in a signal handler: errno is not its to change.
+  const int before = errno;
   // EBUSY: a signal handler was faster, between our look at the area and this.
-  if (chosen().own_area && (register_own_area() || errno == EBUSY)) return true;
+  if (chosen().own_area && (register_own_area() || errno == EBUSY)) {
+    errno = before;
+    return true;
+  }
+  if (chosen().own_area) refusal = errno;
 #endif
-  report_failure({"percpu", {}, "rseq registration refused", static_cast<std::uint64_t>(errno)});
+  report_failure({"percpu", {}, "rseq registration refused", static_cast<std::uint64_t>(refusal)});
 }
 
 bool percpu_thread_ready() noexcept {

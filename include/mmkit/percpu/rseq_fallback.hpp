@@ -20,42 +20,59 @@ namespace mmkit::detail::fallback {
 // Out of line on purpose: where there is rseq these are the cold side of an inlined sequence.
 #define MMKIT_PERCPU_COLD [[gnu::noinline]] inline
 
+// Behind a word may stand an object of another type, such as a pointer: a compiler that looks
+// into these functions must not take it for untouched.
+struct Aliased {
+  using Word32 [[gnu::may_alias]] = std::uint32_t;
+  using Word64 [[gnu::may_alias]] = std::uint64_t;
+  static Word32* pointer(std::uintptr_t address, const std::uint32_t*) noexcept {
+    return reinterpret_cast<Word32*>(address);
+  }
+  static Word64* pointer(std::uintptr_t address, const std::uint64_t*) noexcept {
+    return reinterpret_cast<Word64*>(address);
+  }
+};
+
+template <std::size_t kStride>
+std::uintptr_t here(const void* unit0) noexcept {
+  return reinterpret_cast<std::uintptr_t>(unit0) + current_cpu() * kStride;
+}
 template <std::size_t kStride, class Word>
-Word* here(Word* word) noexcept {
-  return reinterpret_cast<Word*>(reinterpret_cast<std::uintptr_t>(word) + current_cpu() * kStride);
+auto* word_here(Word* word) noexcept {
+  return Aliased::pointer(here<kStride>(word), word);
 }
 
 // Relaxed: per-CPU operations order nothing, in either mode.
 template <std::size_t kStride, class Word>
 MMKIT_PERCPU_COLD void add(Word* word, Word value) noexcept {
-  __atomic_fetch_add(here<kStride>(word), value, __ATOMIC_RELAXED);
+  __atomic_fetch_add(word_here<kStride>(word), value, __ATOMIC_RELAXED);
 }
 template <std::size_t kStride, class Word>
 MMKIT_PERCPU_COLD void bit_and(Word* word, Word value) noexcept {
-  __atomic_fetch_and(here<kStride>(word), value, __ATOMIC_RELAXED);
+  __atomic_fetch_and(word_here<kStride>(word), value, __ATOMIC_RELAXED);
 }
 template <std::size_t kStride, class Word>
 MMKIT_PERCPU_COLD void bit_or(Word* word, Word value) noexcept {
-  __atomic_fetch_or(here<kStride>(word), value, __ATOMIC_RELAXED);
+  __atomic_fetch_or(word_here<kStride>(word), value, __ATOMIC_RELAXED);
 }
 template <std::size_t kStride, class Word>
 MMKIT_PERCPU_COLD void write(Word* word, Word value) noexcept {
-  __atomic_store_n(here<kStride>(word), value, __ATOMIC_RELAXED);
+  __atomic_store_n(word_here<kStride>(word), value, __ATOMIC_RELAXED);
 }
 template <std::size_t kStride, class Word>
 MMKIT_PERCPU_COLD Word add_return(Word* word, Word value) noexcept {
-  return __atomic_add_fetch(here<kStride>(word), value, __ATOMIC_RELAXED);
+  return __atomic_add_fetch(word_here<kStride>(word), value, __ATOMIC_RELAXED);
 }
 // Acquire and release, as callers hand pointers over with these two: what one thread wrote before,
 // another thread on the same CPU must see. (A sequence has that for nothing: on one CPU everything
 // happens in order.)
 template <std::size_t kStride, class Word>
 MMKIT_PERCPU_COLD Word exchange(Word* word, Word value) noexcept {
-  return __atomic_exchange_n(here<kStride>(word), value, __ATOMIC_ACQ_REL);
+  return __atomic_exchange_n(word_here<kStride>(word), value, __ATOMIC_ACQ_REL);
 }
 template <std::size_t kStride, class Word>
 MMKIT_PERCPU_COLD Word compare_exchange(Word* word, Word expected, Word desired) noexcept {
-  __atomic_compare_exchange_n(here<kStride>(word), &expected, desired, /*weak=*/false,
+  __atomic_compare_exchange_n(word_here<kStride>(word), &expected, desired, /*weak=*/false,
                               __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
   return expected;
 }
@@ -83,7 +100,7 @@ inline constexpr unsigned kLockTries = 1000;
 template <std::size_t kStride>
 MMKIT_PERCPU_COLD bool push(void* record, std::size_t head, void* item,
                             std::size_t capacity) noexcept {
-  std::byte* const mine = here<kStride>(static_cast<std::byte*>(record));
+  const std::uintptr_t mine = here<kStride>(record);
   auto* const lock = reinterpret_cast<std::uint32_t*>(mine);
   auto* const count = reinterpret_cast<std::uint64_t*>(mine + head);
   if (!lock_record(lock, kLockTries)) return false;
@@ -99,7 +116,7 @@ MMKIT_PERCPU_COLD bool push(void* record, std::size_t head, void* item,
 /// See rseq::pop: nullptr when empty, or locked for long.
 template <std::size_t kStride>
 MMKIT_PERCPU_COLD void* pop(void* record, std::size_t head) noexcept {
-  std::byte* const mine = here<kStride>(static_cast<std::byte*>(record));
+  const std::uintptr_t mine = here<kStride>(record);
   auto* const lock = reinterpret_cast<std::uint32_t*>(mine);
   auto* const count = reinterpret_cast<std::uint64_t*>(mine + head);
   if (!lock_record(lock, kLockTries)) return nullptr;

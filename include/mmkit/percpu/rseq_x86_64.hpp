@@ -9,8 +9,8 @@
 //
 //        lea  descriptor, rax        3: {start 1, length 2 - 1, abort 4}
 //        mov  rax, area.rseq_cs      tells the kernel: from here on
-//     1: mov  area.cpu_id, eax       read inside, or it could be stale
-//        test eax, eax; js unready   not registered: fallback mode, or the thread's first operation
+//     1: mov  area.cpu_id, rax       read inside, or it could be stale
+//        test rax, rax; js unready   not registered: fallback mode, or the thread's first operation
 //        imul stride, rax            distance of this CPU's unit
 //        ...; commit                 one store or read-modify-write
 //     2:
@@ -35,13 +35,16 @@
 #if MMKIT_PERCPU_HAS_RSEQ
 
 // The mutant forgets to tell the kernel.
-#define MMKIT_RSEQ_ENTER \
-  ".pushsection __rseq_cs, \"aw?\"\n\t.balign 32\n"                               \
-  "3:\n\t.long 0, 0\n\t.quad 1f, 2f - 1f, 4f\n\t.popsection\n"                    \
-  "5:\n\tleaq 3b(%%rip), %%rax\n\t"                                               \
-  MMKIT_MUTATE(MMKIT_MUTANT_rseq_not_announced, "movq %%rax, %%fs:8(%[area])\n",  \
-               "\n")                                                              \
-  "1:\n\tmovl %%fs:4(%[area]), %%eax\n\ttestl %%eax, %%eax\n\tjs %l[unready]\n\t" \
+#define MMKIT_RSEQ_ANNOUNCE \
+  MMKIT_MUTATE(MMKIT_MUTANT_rseq_not_announced, "movq %%rax, %%fs:8(%[area])\n", "\n")
+
+// `unready` is where a thread goes that is not registered.
+#define MMKIT_RSEQ_ENTER(unready)                                            \
+  ".pushsection __rseq_cs, \"aw?\"\n\t.balign 32\n"                          \
+  "3:\n\t.long 0, 0\n\t.quad 1f, 2f - 1f, 4f\n\t.popsection\n"               \
+  "5:\n\tleaq 3b(%%rip), %%rax\n\t" MMKIT_RSEQ_ANNOUNCE                      \
+  "1:\n\tmovslq %%fs:4(%[area]), %%rax\n\ttestq %%rax, %%rax\n\tjs " unready \
+  "\n\t"                                                                     \
   "imulq %[stride], %%rax, %%rax\n\t"
 
 // 0x53053053 is the signature with which the areas are registered; as the operand of an ud1 it
@@ -52,6 +55,11 @@
 
 #define MMKIT_RSEQ_OPERANDS [area] "r"(rseq_area()), [stride] "i"(kStride)
 #define MMKIT_RSEQ_CLOBBERS "rax", "memory", "cc"
+
+// Which exit a sequence with a result took is a result too: the distance of the unit, below zero
+// when the thread is not registered. Jumps out of an asm are left to sequences without results: g++
+// before 12.4 and 13.3 then writes the result over other values where the paths meet again.
+#define MMKIT_RSEQ_RESULTS(result) [where] "=&a"(where), [result] "=&r"(result)
 
 namespace mmkit::detail::rseq {
 
@@ -64,28 +72,30 @@ enum class Outcome : std::uint8_t {
 
 // A word is 4 or 8 bytes. Each function gives false when the thread is unready; `word` is unit 0's.
 // The two widths differ in a suffix, which only the assembler can join.
-#define MMKIT_RSEQ_MODIFY(name, instruction)                                                      \
-  template <std::size_t kStride>                                                                  \
-  [[gnu::always_inline]] inline bool name(std::uint64_t* word, std::uint64_t value) {             \
-    asm volatile goto(MMKIT_RSEQ_ENTER instruction "q %[value], (%[word],%%rax)" MMKIT_RSEQ_LEAVE \
-                      :                                                                           \
-                      : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [value] "er"(value)                \
-                      : MMKIT_RSEQ_CLOBBERS                                                       \
-                      : unready);                                                                 \
-    return true;                                                                                  \
-  unready:                                                                                        \
-    return false;                                                                                 \
-  }                                                                                               \
-  template <std::size_t kStride>                                                                  \
-  [[gnu::always_inline]] inline bool name(std::uint32_t* word, std::uint32_t value) {             \
-    asm volatile goto(MMKIT_RSEQ_ENTER instruction "l %[value], (%[word],%%rax)" MMKIT_RSEQ_LEAVE \
-                      :                                                                           \
-                      : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [value] "ir"(value)                \
-                      : MMKIT_RSEQ_CLOBBERS                                                       \
-                      : unready);                                                                 \
-    return true;                                                                                  \
-  unready:                                                                                        \
-    return false;                                                                                 \
+#define MMKIT_RSEQ_MODIFY(name, instruction)                                          \
+  template <std::size_t kStride>                                                      \
+  [[gnu::always_inline]] inline bool name(std::uint64_t* word, std::uint64_t value) { \
+    asm volatile goto(MMKIT_RSEQ_ENTER("%l[unready]") instruction                     \
+                      "q %[value], (%[word],%%rax)" MMKIT_RSEQ_LEAVE                  \
+                      :                                                               \
+                      : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [value] "er"(value)    \
+                      : MMKIT_RSEQ_CLOBBERS                                           \
+                      : unready);                                                     \
+    return true;                                                                      \
+  unready:                                                                            \
+    return false;                                                                     \
+  }                                                                                   \
+  template <std::size_t kStride>                                                      \
+  [[gnu::always_inline]] inline bool name(std::uint32_t* word, std::uint32_t value) { \
+    asm volatile goto(MMKIT_RSEQ_ENTER("%l[unready]") instruction                     \
+                      "l %[value], (%[word],%%rax)" MMKIT_RSEQ_LEAVE                  \
+                      :                                                               \
+                      : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [value] "ir"(value)    \
+                      : MMKIT_RSEQ_CLOBBERS                                           \
+                      : unready);                                                     \
+    return true;                                                                      \
+  unready:                                                                            \
+    return false;                                                                     \
   }
 
 MMKIT_RSEQ_MODIFY(add, "add")
@@ -96,86 +106,77 @@ MMKIT_RSEQ_MODIFY(write, "mov")
 
 /// Adds, and gives the sum.
 template <std::size_t kStride, class Word>
-[[gnu::always_inline]] inline bool add_return(Word* word, Word value, Word& sum) {
-  Word now;
+[[gnu::always_inline]] inline bool add_return(Word* word, Word value, Word& result) {
+  Word sum;
+  std::int64_t where;
   if constexpr (sizeof(Word) == 8) {
-    asm volatile goto(MMKIT_RSEQ_ENTER
-                      "movq (%[word],%%rax), %[now]\n\taddq %[value], %[now]\n\t"
-                      "movq %[now], (%[word],%%rax)" MMKIT_RSEQ_LEAVE
-                      : [now] "=&r"(now)
-                      : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [value] "er"(value)
-                      : MMKIT_RSEQ_CLOBBERS
-                      : unready);
+    asm volatile(MMKIT_RSEQ_ENTER("2f")
+                 "movq (%[word],%%rax), %[sum]\n\taddq %[value], %[sum]\n\t"
+                 "movq %[sum], (%[word],%%rax)" MMKIT_RSEQ_LEAVE
+                 : MMKIT_RSEQ_RESULTS(sum)
+                 : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [value] "er"(value)
+                 : "memory", "cc");
   } else {
-    asm volatile goto(MMKIT_RSEQ_ENTER
-                      "movl (%[word],%%rax), %[now]\n\taddl %[value], %[now]\n\t"
-                      "movl %[now], (%[word],%%rax)" MMKIT_RSEQ_LEAVE
-                      : [now] "=&r"(now)
-                      : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [value] "ir"(value)
-                      : MMKIT_RSEQ_CLOBBERS
-                      : unready);
+    asm volatile(MMKIT_RSEQ_ENTER("2f")
+                 "movl (%[word],%%rax), %[sum]\n\taddl %[value], %[sum]\n\t"
+                 "movl %[sum], (%[word],%%rax)" MMKIT_RSEQ_LEAVE
+                 : MMKIT_RSEQ_RESULTS(sum)
+                 : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [value] "ir"(value)
+                 : "memory", "cc");
   }
-  sum = now;
-  return true;
-unready:
-  return false;
+  result = sum;
+  return where >= 0;
 }
 
 /// Puts a value, and gives the one before.
 template <std::size_t kStride, class Word>
-[[gnu::always_inline]] inline bool exchange(Word* word, Word value, Word& before) {
+[[gnu::always_inline]] inline bool exchange(Word* word, Word value, Word& result) {
   Word old;
+  std::int64_t where;
   if constexpr (sizeof(Word) == 8) {
-    asm volatile goto(MMKIT_RSEQ_ENTER
-                      "movq (%[word],%%rax), %[old]\n\t"
-                      "movq %[value], (%[word],%%rax)" MMKIT_RSEQ_LEAVE
-                      : [old] "=&r"(old)
-                      : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [value] "er"(value)
-                      : MMKIT_RSEQ_CLOBBERS
-                      : unready);
+    asm volatile(MMKIT_RSEQ_ENTER("2f")
+                 "movq (%[word],%%rax), %[old]\n\t"
+                 "movq %[value], (%[word],%%rax)" MMKIT_RSEQ_LEAVE
+                 : MMKIT_RSEQ_RESULTS(old)
+                 : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [value] "er"(value)
+                 : "memory", "cc");
   } else {
-    asm volatile goto(MMKIT_RSEQ_ENTER
-                      "movl (%[word],%%rax), %[old]\n\t"
-                      "movl %[value], (%[word],%%rax)" MMKIT_RSEQ_LEAVE
-                      : [old] "=&r"(old)
-                      : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [value] "ir"(value)
-                      : MMKIT_RSEQ_CLOBBERS
-                      : unready);
+    asm volatile(MMKIT_RSEQ_ENTER("2f")
+                 "movl (%[word],%%rax), %[old]\n\t"
+                 "movl %[value], (%[word],%%rax)" MMKIT_RSEQ_LEAVE
+                 : MMKIT_RSEQ_RESULTS(old)
+                 : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [value] "ir"(value)
+                 : "memory", "cc");
   }
-  before = old;
-  return true;
-unready:
-  return false;
+  result = old;
+  return where >= 0;
 }
 
 /// Puts `desired` where `expected` is; gives what was there.
 template <std::size_t kStride, class Word>
 [[gnu::always_inline]] inline bool compare_exchange(Word* word, Word expected, Word desired,
-                                                    Word& before) {
+                                                    Word& result) {
   Word old;
+  std::int64_t where;
   if constexpr (sizeof(Word) == 8) {
-    asm volatile goto(
-        MMKIT_RSEQ_ENTER
-        "movq (%[word],%%rax), %[old]\n\tcmpq %[expected], %[old]\n\tjne 2f\n\t"
-        "movq %[desired], (%[word],%%rax)" MMKIT_RSEQ_LEAVE
-        : [old] "=&r"(old)
-        : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [expected] "er"(expected), [desired] "er"(desired)
-        : MMKIT_RSEQ_CLOBBERS
-        : unready);
+    asm volatile(MMKIT_RSEQ_ENTER("2f")
+                 "movq (%[word],%%rax), %[old]\n\tcmpq %[expected], %[old]\n\tjne 2f\n\t"
+                 "movq %[desired], (%[word],%%rax)" MMKIT_RSEQ_LEAVE
+                 : MMKIT_RSEQ_RESULTS(old)
+                 : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [expected] "er"(expected),
+                   [desired] "er"(desired)
+                 : "memory", "cc");
   } else {
-    asm volatile goto(
-        MMKIT_RSEQ_ENTER
-        "movl (%[word],%%rax), %[old]\n\tcmpl %[expected], %[old]\n\tjne 2f\n\t"
-        "movl %[desired], (%[word],%%rax)" MMKIT_RSEQ_LEAVE
-        : [old] "=&r"(old)
-        : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [expected] "ir"(expected), [desired] "ir"(desired)
-        : MMKIT_RSEQ_CLOBBERS
-        : unready);
+    asm volatile(MMKIT_RSEQ_ENTER("2f")
+                 "movl (%[word],%%rax), %[old]\n\tcmpl %[expected], %[old]\n\tjne 2f\n\t"
+                 "movl %[desired], (%[word],%%rax)" MMKIT_RSEQ_LEAVE
+                 : MMKIT_RSEQ_RESULTS(old)
+                 : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [expected] "ir"(expected),
+                   [desired] "ir"(desired)
+                 : "memory", "cc");
   }
-  before = old;
-  return true;
-unready:
-  return false;
+  result = old;
+  return where >= 0;
 }
 
 /// Adds, if `*gate` (one word for all CPUs) is zero: for structures that can be closed. Who closes
@@ -183,7 +184,7 @@ unready:
 template <std::size_t kStride>
 [[gnu::always_inline]] inline Outcome add_through_gate(std::uint64_t* word, std::uint64_t value,
                                                        const std::uint32_t* gate) {
-  asm volatile goto(MMKIT_RSEQ_ENTER
+  asm volatile goto(MMKIT_RSEQ_ENTER("%l[unready]")
                     "cmpl $0, (%[gate])\n\tjne %l[refused]\n\t"
                     "addq %[value], (%[word],%%rax)" MMKIT_RSEQ_LEAVE
                     :
@@ -201,7 +202,7 @@ unready:
 template <std::size_t kStride>
 [[gnu::always_inline]] inline Outcome add_within(std::uint64_t* word, std::uint64_t value,
                                                  std::uint64_t reach) {
-  asm volatile goto(MMKIT_RSEQ_ENTER
+  asm volatile goto(MMKIT_RSEQ_ENTER("%l[unready]")
                     "movq (%[word],%%rax), %%rcx\n\taddq %[value], %%rcx\n\t"
                     "leaq (%%rcx,%[reach]), %%rdx\n\tcmpq %[span], %%rdx\n\tja %l[refused]\n\t"
                     "movq %%rcx, (%[word],%%rax)" MMKIT_RSEQ_LEAVE
@@ -225,7 +226,7 @@ unready:
 template <std::size_t kStride>
 [[gnu::always_inline]] inline Outcome push(void* record, std::size_t head, void* item,
                                            std::size_t capacity) {
-  asm volatile goto(MMKIT_RSEQ_ENTER
+  asm volatile goto(MMKIT_RSEQ_ENTER("%l[unready]")
                     "addq %[record], %%rax\n\tcmpl $0, (%%rax)\n\tjne %l[refused]\n\t"
                     "addq %[head], %%rax\n\tmovq (%%rax), %%rcx\n\t"
                     "cmpq %[capacity], %%rcx\n\tjae %l[refused]\n\t"
@@ -243,26 +244,26 @@ unready:
   return Outcome::unready;
 }
 
-/// Takes the top, unless the stack is empty or locked.
+/// Takes the top, unless the stack is empty or locked. Items are not null.
 template <std::size_t kStride>
 [[gnu::always_inline]] inline Outcome pop(void* record, std::size_t head, void*& item) {
+  std::int64_t where;
   void* top;
-  asm volatile goto(MMKIT_RSEQ_ENTER
-                    "addq %[record], %%rax\n\tcmpl $0, (%%rax)\n\tjne %l[refused]\n\t"
-                    "addq %[head], %%rax\n\tmovq (%%rax), %%rcx\n\t"
-                    "testq %%rcx, %%rcx\n\tje %l[refused]\n\t"
-                    "movq (%%rax,%%rcx,8), %[top]\n\tdecq %%rcx\n\t"
-                    "movq %%rcx, (%%rax)" MMKIT_RSEQ_LEAVE
-                    : [top] "=&r"(top)
-                    : MMKIT_RSEQ_OPERANDS, [record] "r"(record), [head] "er"(head)
-                    : "rcx", MMKIT_RSEQ_CLOBBERS
-                    : unready, refused);
+  // The top is null from the beginning: so it is when the sequence leaves early.
+  asm volatile(MMKIT_RSEQ_ENTER("2f")
+               "xorl %k[top], %k[top]\n\t"
+               "cmpl $0, (%[record],%%rax)\n\tjne 2f\n\t"
+               "movq (%[counts],%%rax), %%rcx\n\ttestq %%rcx, %%rcx\n\tje 2f\n\t"
+               "leaq (%[counts],%%rax), %[top]\n\tmovq (%[top],%%rcx,8), %[top]\n\t"
+               "decq %%rcx\n\tmovq %%rcx, (%[counts],%%rax)" MMKIT_RSEQ_LEAVE
+               : MMKIT_RSEQ_RESULTS(top)
+               : MMKIT_RSEQ_OPERANDS, [record] "r"(record),
+                 [counts] "r"(static_cast<std::byte*>(record) + head)
+               : "rcx", "memory", "cc");
   item = top;
-  return Outcome::done;
-refused:
-  return Outcome::refused;
-unready:
-  return Outcome::unready;
+  if (where < 0) [[unlikely]]
+    return Outcome::unready;
+  return top != nullptr ? Outcome::done : Outcome::refused;
 }
 
 }  // namespace mmkit::detail::rseq
@@ -271,5 +272,6 @@ unready:
 #undef MMKIT_RSEQ_LEAVE
 #undef MMKIT_RSEQ_OPERANDS
 #undef MMKIT_RSEQ_CLOBBERS
+#undef MMKIT_RSEQ_RESULTS
 
 #endif  // MMKIT_PERCPU_HAS_RSEQ
