@@ -9,8 +9,8 @@
 //
 //        lea  descriptor, rax        3: {start 1, length 2 - 1, abort 4}
 //        mov  rax, area.rseq_cs      tells the kernel: from here on
-//     1: mov  area.cpu_id, rax       read inside, or it could be stale
-//        test rax, rax; js unready   not registered: fallback mode, or the thread's first operation
+//     1: mov  area.cpu_id, eax       read inside, or it could be stale
+//        test eax, eax; js unready   not registered: fallback mode, or the thread's first operation
 //        imul stride, rax            distance of this CPU's unit
 //        ...; commit                 one store or read-modify-write
 //     2:
@@ -39,13 +39,13 @@
   MMKIT_MUTATE(MMKIT_MUTANT_rseq_not_announced, "movq %%rax, %%fs:8(%[area])\n", "\n")
 
 // `unready` is where a thread goes that is not registered.
-#define MMKIT_RSEQ_ENTER(unready)                                            \
-  ".pushsection __rseq_cs, \"aw?\"\n\t.balign 32\n"                          \
-  "3:\n\t.long 0, 0\n\t.quad 1f, 2f - 1f, 4f\n\t.popsection\n"               \
-  "5:\n\tleaq 3b(%%rip), %%rax\n\t" MMKIT_RSEQ_ANNOUNCE                      \
-  "1:\n\tmovslq %%fs:4(%[area]), %%rax\n\ttestq %%rax, %%rax\n\tjs " unready \
-  "\n\t"                                                                     \
-  "imulq %[stride], %%rax, %%rax\n\t"
+// The CPU number is not widened with its sign: that would cost a third of an addition.
+#define MMKIT_RSEQ_ENTER(unready)                              \
+  ".pushsection __rseq_cs, \"aw?\"\n\t.balign 32\n"            \
+  "3:\n\t.long 0, 0\n\t.quad 1f, 2f - 1f, 4f\n\t.popsection\n" \
+  "5:\n\tleaq 3b(%%rip), %%rax\n\t" MMKIT_RSEQ_ANNOUNCE        \
+  "1:\n\tmovl %%fs:4(%[area]), %%eax\n\t"                      \
+  "testl %%eax, %%eax\n\tjs " unready "\n\timulq %[stride], %%rax, %%rax\n\t"
 
 // 0x53053053 is the signature with which the areas are registered; as the operand of an ud1 it
 // disassembles, and nobody can jump there by accident.
@@ -56,9 +56,9 @@
 #define MMKIT_RSEQ_OPERANDS [area] "r"(rseq_area()), [stride] "i"(kStride)
 #define MMKIT_RSEQ_CLOBBERS "rax", "memory", "cc"
 
-// Which exit a sequence with a result took is a result too: the distance of the unit, below zero
-// when the thread is not registered. Jumps out of an asm are left to sequences without results: g++
-// before 12.4 and 13.3 then writes the result over other values where the paths meet again.
+// Which exit a sequence with a result took is a result too: the distance of the unit, or a number
+// below zero when the thread is not registered. Jumps out of an asm are left to sequences without
+// results: g++ before 12.4 and 13.3 then writes the result over other values where paths meet.
 #define MMKIT_RSEQ_RESULTS(result) [where] "=&a"(where), [result] "=&r"(result)
 
 namespace mmkit::detail::rseq {
@@ -69,6 +69,13 @@ enum class Outcome : std::uint8_t {
   refused,  ///< a condition inside did not hold: nothing changed
   unready   ///< percpu_enter_thread() first
 };
+
+// Whether a sequence with a result went past the test for it.
+template <std::size_t kStride>
+constexpr bool was_ready(std::int32_t where) noexcept {
+  static_assert(kStride * 8192 <= 0x7fffffff, "distances of the CPUs that Linux can have here");
+  return where >= 0;
+}
 
 // A word is 4 or 8 bytes. Each function gives false when the thread is unready; `word` is unit 0's.
 // The two widths differ in a suffix, which only the assembler can join.
@@ -108,7 +115,7 @@ MMKIT_RSEQ_MODIFY(write, "mov")
 template <std::size_t kStride, class Word>
 [[gnu::always_inline]] inline bool add_return(Word* word, Word value, Word& result) {
   Word sum;
-  std::int64_t where;
+  std::int32_t where;
   if constexpr (sizeof(Word) == 8) {
     asm volatile(MMKIT_RSEQ_ENTER("2f")
                  "movq (%[word],%%rax), %[sum]\n\taddq %[value], %[sum]\n\t"
@@ -125,14 +132,14 @@ template <std::size_t kStride, class Word>
                  : "memory", "cc");
   }
   result = sum;
-  return where >= 0;
+  return was_ready<kStride>(where);
 }
 
 /// Puts a value, and gives the one before.
 template <std::size_t kStride, class Word>
 [[gnu::always_inline]] inline bool exchange(Word* word, Word value, Word& result) {
   Word old;
-  std::int64_t where;
+  std::int32_t where;
   if constexpr (sizeof(Word) == 8) {
     asm volatile(MMKIT_RSEQ_ENTER("2f")
                  "movq (%[word],%%rax), %[old]\n\t"
@@ -149,7 +156,7 @@ template <std::size_t kStride, class Word>
                  : "memory", "cc");
   }
   result = old;
-  return where >= 0;
+  return was_ready<kStride>(where);
 }
 
 /// Puts `desired` where `expected` is; gives what was there.
@@ -157,7 +164,7 @@ template <std::size_t kStride, class Word>
 [[gnu::always_inline]] inline bool compare_exchange(Word* word, Word expected, Word desired,
                                                     Word& result) {
   Word old;
-  std::int64_t where;
+  std::int32_t where;
   if constexpr (sizeof(Word) == 8) {
     asm volatile(MMKIT_RSEQ_ENTER("2f")
                  "movq (%[word],%%rax), %[old]\n\tcmpq %[expected], %[old]\n\tjne 2f\n\t"
@@ -176,7 +183,7 @@ template <std::size_t kStride, class Word>
                  : "memory", "cc");
   }
   result = old;
-  return where >= 0;
+  return was_ready<kStride>(where);
 }
 
 /// Adds, if `*gate` (one word for all CPUs) is zero: for structures that can be closed. Who closes
@@ -247,7 +254,7 @@ unready:
 /// Takes the top, unless the stack is empty or locked. Items are not null.
 template <std::size_t kStride>
 [[gnu::always_inline]] inline Outcome pop(void* record, std::size_t head, void*& item) {
-  std::int64_t where;
+  std::int32_t where;
   void* top;
   // The top is null from the beginning: so it is when the sequence leaves early.
   asm volatile(MMKIT_RSEQ_ENTER("2f")
@@ -261,7 +268,7 @@ template <std::size_t kStride>
                  [counts] "r"(static_cast<std::byte*>(record) + head)
                : "rcx", "memory", "cc");
   item = top;
-  if (where < 0) [[unlikely]]
+  if (!was_ready<kStride>(where)) [[unlikely]]
     return Outcome::unready;
   return top != nullptr ? Outcome::done : Outcome::refused;
 }
