@@ -12,14 +12,16 @@
 namespace mmkit {
 
 enum class LockRank : std::uint8_t {
-  fork,          ///< the list of those who take part in fork (fork.hpp)
-  registry,      ///< who is known: driver types and their loading
-  live_pools,    ///< the pools that exist, for tools and tags
-  pool,          ///< one pool's structures
-  page_release,  ///< pages on their way back to the operating system
-  page_source,   ///< free runs and frame states
-  pin_overflow,  ///< the side table of objects that are mapped very often
-  leaf           ///< taken last, holds nothing
+  fork,           ///< the list of those who take part in fork (fork.hpp)
+  registry,       ///< who is known: driver types and their loading
+  live_pools,     ///< the pools that exist, for tools and tags
+  pool,           ///< one pool's structures
+  percpu_pages,   ///< one percpu allocator's chunks and their memory, which may come and go
+  percpu_chunks,  ///< which of a percpu allocator's granules are taken
+  page_release,   ///< pages on their way back to the operating system
+  page_source,    ///< free runs and frame states
+  pin_overflow,   ///< the side table of objects that are mapped very often
+  leaf            ///< taken last, holds nothing
 };
 
 inline constexpr unsigned kLockRanks = static_cast<unsigned>(LockRank::leaf) + 1;

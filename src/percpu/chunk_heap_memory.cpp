@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: MIT
+//
+// The other half of ChunkHeap: chunks and pages come and go. All of it under pages_, so there is one
+// at a time; what may be slow (the backing) without lock_, so that allocations go on meanwhile.
+#include <algorithm>
+#include <mmkit/base/bits.hpp>
+#include <mmkit/base/mutant.hpp>
+#include <new>
+
+#include "percpu/chunk_heap.hpp"
+
+namespace mmkit::percpu {
+
+Status ChunkHeap::start(std::size_t reserved_bytes) noexcept {
+  MutexLock pages(pages_);
+  const Result<Chunk*> first = add_chunk(/*is_reserved=*/false);
+  if (!first) return fail(first.error());
+  {
+    ShortLockGuard lock(lock_);
+    first_chunk_ = *first;
+  }
+  if (reserved_bytes != 0) {
+    const Result<Chunk*> reserved = add_chunk(/*is_reserved=*/true);
+    if (!reserved) return fail(reserved.error());
+    const auto blocks = static_cast<unsigned>((reserved_bytes + kPageSize - 1) / kPageSize);
+    if (const Status status = populate_blocks(**reserved, blocks_between(0, blocks)); !status) {
+      return status;
+    }
+    ShortLockGuard lock(lock_);
+    (*reserved)->busy = blocks_between(blocks, kBlocks);  // for ever: they do not exist
+    reserved_chunk_ = *reserved;
+  }
+  fill_reserve();
+  ShortLockGuard lock(lock_);
+  return reserve_ == reserve_target_ ? Status() : Status(fail(Errc::out_of_memory));
+}
+
+ChunkHeap::~ChunkHeap() {
+  MutexLock pages(pages_);
+  ShortLockGuard lock(lock_);
+  while (Chunk* const chunk = chunk_after(0, 0)) {
+    lock.unlock();
+    static_cast<void>(backing_.close(*chunk));  // if it cannot, the addresses go at the end
+    lock.lock();
+    if (is_listed(*chunk)) slots_[chunk->slot].remove(*chunk);
+    destroy(*chunk);
+  }
+}
+
+// ---------------------------------------------------------------- chunks
+
+Result<Chunk*> ChunkHeap::add_chunk(bool is_reserved) noexcept {
+  const Result<Place> place = space_.take_place();
+  if (!place) return fail(place.error());
+  std::unique_ptr<Chunk> chunk(new (std::nothrow) Chunk(*this, *place));
+  if (chunk != nullptr) chunk->is_reserved = is_reserved;
+  if (chunk == nullptr || !backing_.open(*chunk)) {
+    space_.give_place(*place);
+    return fail(Errc::out_of_memory);
+  }
+  // Tags are present from now on: a nowait allocation writes them.
+  for (std::size_t at = 0; at < kChunkTags; at += kPageSize) place->tags[at].store(Tag{});
+  ShortLockGuard lock(lock_);
+  *place->chunk = chunk.get();
+  max_chunks_ = std::max(max_chunks_, ++chunks_);
+  update(*chunk);
+  return chunk.release();
+}
+
+void ChunkHeap::destroy(Chunk& chunk) noexcept {
+  set_held(chunk, kAllBlocks, 0);
+  reserve_ -= count_blocks(chunk.reserve);
+  idle_ -= chunk.idle_counted;
+  --chunks_;
+  space_.give_place(chunk.place);
+  delete &chunk;
+}
+
+bool ChunkHeap::end_chunk(Chunk& chunk) noexcept {
+  {
+    ShortLockGuard lock(lock_);
+    if (!chunk.is_free() || chunk.pins != 0) return false;
+    slots_[chunk.slot].remove(chunk);  // nobody allocates there from now on
+    set_held(chunk, kAllBlocks, 0);
+  }
+  const bool closed = backing_.close(chunk);
+  ShortLockGuard lock(lock_);
+  if (closed) {
+    destroy(chunk);
+  } else {
+    reserve_ -= count_blocks(chunk.reserve);
+    chunk.reserve = 0;  // what it held may be gone
+    update(chunk);
+  }
+  return closed;
+}
+
+void ChunkHeap::end_free_chunks() noexcept {
+  Chunk *kept = nullptr, *at = nullptr;
+  {
+    ShortLockGuard lock(lock_);
+    at = slots_[kFree].front();
+    kept = first_chunk_->slot == kFree ? first_chunk_ : at;
+  }
+  // A chunk leaves its list when somebody allocates from it; then the next call sees to the rest.
+  while (at != nullptr) {
+    Chunk* next = nullptr;
+    {
+      ShortLockGuard lock(lock_);
+      if (at->slot != kFree) return;
+      next = slots_[kFree].next(*at);
+    }
+    if (at != kept) static_cast<void>(end_chunk(*at));
+    at = next;
+  }
+}
+
+Status ChunkHeap::add_room(unsigned granules, unsigned align) noexcept {
+  MutexLock pages(pages_);
+  {
+    ShortLockGuard lock(lock_);
+    if (find_chunk(granules, align, Room::ordinary) != nullptr) return {};  // somebody was faster
+  }
+  const Result<Chunk*> chunk = add_chunk(/*is_reserved=*/false);
+  return chunk ? Status() : Status(fail(chunk.error()));
+}
+
+// ---------------------------------------------------------------- pages
+
+Status ChunkHeap::populate_blocks(Chunk& chunk, BlockSet blocks) noexcept {
+  BlockSet done = 0;
+  Status status;
+  for (BlockSet rest = blocks; rest != 0 && status;) {
+    const BlockRun run = pop_run(rest);
+    status = backing_.populate(chunk, run);
+    if (status) done |= blocks_between(run.begin, run.end);
+  }
+  {
+    ShortLockGuard lock(lock_);
+    chunk.populated |= done;
+    if (!backing_.populates_by_itself()) set_held(chunk, done, units_);
+    update(chunk);
+  }
+  if (!status) static_cast<void>(depopulate_blocks(chunk, done));
+  return status;
+}
+
+unsigned ChunkHeap::depopulate_blocks(Chunk& chunk, BlockSet blocks) noexcept {
+  BlockSet kept, closed;
+  {
+    ShortLockGuard lock(lock_);
+    blocks &= chunk.map.empty_blocks() & chunk.populated & ~chunk.busy;
+    kept = chunk.populated & ~blocks;
+    // A neighbour without memory shares a page with the run: nobody may begin to use it now.
+    const BlockSet beside = (blocks << 1 | blocks >> 1) & kAllBlocks & ~chunk.populated;
+    closed = (blocks | MMKIT_MUTATE(MMKIT_MUTANT_percpu_neighbour_stays_open, beside,
+                                    BlockSet{0} & beside)) &
+             ~chunk.busy;
+    chunk.busy |= closed;
+    update(chunk);
+  }
+  Backing::Given given;
+  for (BlockSet rest = blocks; rest != 0;) {
+    const Backing::Given part = backing_.depopulate(chunk, pop_run(rest), kept);
+    given.blocks |= part.blocks;
+    given.fresh |= part.fresh;
+  }
+  ShortLockGuard lock(lock_);
+  chunk.busy &= ~closed;
+  chunk.populated &= ~given.blocks;
+  set_held(chunk, given.blocks, 0);
+  for (unsigned b = 0; b < kBlocks; ++b) {
+    if (has_block(given.fresh, b)) chunk.written[b] = 0;
+  }
+  const BlockSet lost = chunk.reserve & given.blocks;
+  chunk.reserve &= ~lost;
+  reserve_ -= count_blocks(lost);
+  if (lost != 0) due_.store(true, std::memory_order_relaxed);
+  update(chunk);
+  return count_blocks(given.blocks);
+}
+
+void ChunkHeap::reclaim(bool everything) noexcept {
+  unsigned region = 0, index = 0;
+  while (true) {
+    Chunk* chunk = nullptr;
+    BlockSet blocks = 0;
+    {
+      ShortLockGuard lock(lock_);
+      chunk = everything ? chunk_after(region, index) : slots_[kDepopulate].front();
+      if (chunk == nullptr) return;
+      region = chunk->place.region;
+      index = chunk->place.index + 1;
+      if (is_listed(*chunk)) blocks = chunk->idle();
+    }
+    if (blocks != 0) static_cast<void>(depopulate_blocks(*chunk, blocks));
+    ShortLockGuard lock(lock_);
+    if (chunk->isolated && chunk->slot == kDepopulate) {
+      move_to(*chunk, chunk->is_free() ? kFree : kSidelined);
+      update(*chunk);
+    }
+  }
+}
+
+// ---------------------------------------------------------------- the reserve
+
+Chunk* ChunkHeap::chunk_for_reserve() noexcept {
+  const auto has_room = [](const Chunk& chunk) noexcept {
+    return (chunk.map.empty_blocks() & ~chunk.closed()) != 0;
+  };
+  // The first chunk never ends; after it, whatever is emptiest.
+  if (has_room(*first_chunk_) && first_chunk_->slot != kDepopulate) return first_chunk_;
+  for (unsigned slot = kDepopulate; slot-- != 0;) {
+    for (Chunk* at = slots_[slot].front(); at != nullptr; at = slots_[slot].next(*at)) {
+      if (has_room(*at)) return at;
+    }
+  }
+  return nullptr;
+}
+
+Chunk* ChunkHeap::close_one_for_reserve(unsigned& block) noexcept {
+  ShortLockGuard lock(lock_);
+  Chunk* const chunk = chunk_for_reserve();
+  if (chunk == nullptr) return nullptr;
+  // From the end, where ordinary allocations come last.
+  block = log2_floor(chunk->map.empty_blocks() & ~chunk->closed());
+  chunk->busy |= BlockSet{1} << block;
+  update(*chunk);
+  return chunk;
+}
+
+bool ChunkHeap::set_one_aside(unsigned units) noexcept {
+  unsigned block = 0;
+  Chunk* chunk = close_one_for_reserve(block);
+  if (chunk == nullptr) {
+    if (!add_chunk(/*is_reserved=*/false)) return false;
+    chunk = close_one_for_reserve(block);
+    if (chunk == nullptr) return false;  // used up already
+  }
+  const bool good = backing_.populate(*chunk, {block, block + 1}) &&
+                    backing_.hold(*chunk, {block, block + 1}, units);
+  const BlockSet bit = BlockSet{1} << block;
+  ShortLockGuard lock(lock_);
+  chunk->busy &= ~bit;
+  if (good) {
+    chunk->populated |= bit;
+    set_held(*chunk, bit, backing_.populates_by_itself() ? units : units_);
+    chunk->reserve |= bit;
+    ++reserve_;
+  }
+  update(*chunk);
+  return good;
+}
+
+void ChunkHeap::fill_reserve() noexcept {
+  const unsigned units = std::min(units_, os::allowed_cpus_end());
+  while (true) {
+    {
+      ShortLockGuard lock(lock_);
+      if (reserve_ >= reserve_target_) return;
+    }
+    if (!set_one_aside(units)) return;
+  }
+}
+
+// ---------------------------------------------------------------- when
+
+void ChunkHeap::tend_now() noexcept {
+  if (!pages_.try_lock()) return;  // whoever is at it does it
+  due_.store(false, std::memory_order_relaxed);
+  reclaim(/*everything=*/false);
+  end_free_chunks();
+  fill_reserve();
+  pages_.unlock();
+}
+
+void ChunkHeap::balance() noexcept {
+  if (kept_ != nullptr) kept_->return_all();
+  MutexLock pages(pages_);
+  due_.store(false, std::memory_order_relaxed);
+  reclaim(/*everything=*/true);
+  end_free_chunks();
+  fill_reserve();  // last: a chunk that ended may have had some of it
+}
+
+Status ChunkHeap::populate(Chunk& chunk, unsigned begin, unsigned end) noexcept {
+  if (begin > end || end > kBlocks) return fail(Errc::invalid_argument);
+  MutexLock pages(pages_);
+  BlockSet missing;
+  {
+    ShortLockGuard lock(lock_);
+    missing = blocks_between(begin, end) & ~chunk.populated;
+    if ((missing & chunk.busy) != 0)
+      return fail(Errc::invalid_argument);  // beyond the reserved part
+  }
+  return missing != 0 ? populate_blocks(chunk, missing) : Status();
+}
+
+unsigned ChunkHeap::depopulate(Chunk& chunk, unsigned begin, unsigned end) noexcept {
+  end = std::min(end, kBlocks);
+  if (begin >= end || chunk.is_reserved) return 0;
+  if (kept_ != nullptr) kept_->return_all();
+  MutexLock pages(pages_);
+  return depopulate_blocks(chunk, blocks_between(begin, end));
+}
+
+}  // namespace mmkit::percpu
