@@ -2,6 +2,7 @@
 #include <mmkit/percpu/counter.hpp>
 
 #include <algorithm>
+#include <limits>
 #include <mmkit/base/cpu.hpp>
 #include <mmkit/percpu/percpu.hpp>
 #include <utility>
@@ -87,10 +88,15 @@ std::int64_t PercpuCounter::sum() const noexcept {
 
 int PercpuCounter::compare(std::int64_t value) const noexcept {
   const auto order = [](std::int64_t a, std::int64_t b) { return a < b ? -1 : a > b ? 1 : 0; };
+  const auto distance = [](std::int64_t a, std::int64_t b) {
+    return static_cast<std::uint64_t>(std::max(a, b)) - static_cast<std::uint64_t>(std::min(a, b));
+  };
+  using Limits = std::numeric_limits<std::int64_t>;
   const std::int64_t rough = read();
-  const auto less = static_cast<std::uint64_t>(std::min(rough, value));
-  const auto more = static_cast<std::uint64_t>(std::max(rough, value));
-  if (more - less > reach_ * units_) return order(rough, value);
+  const std::uint64_t off = reach_ * units_;
+  // Where the sum may lie beyond the end of the numbers, the rough one says nothing.
+  const bool wraps = distance(rough, Limits::min()) < off || distance(rough, Limits::max()) < off;
+  if (distance(rough, value) > off && !wraps) return order(rough, value);
   return order(sum(), value);
 }
 
