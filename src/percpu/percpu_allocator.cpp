@@ -226,44 +226,82 @@ void check_not_lost(const PercpuState& state) noexcept {
   }
 }
 
-/// Frees, or says what is wrong: nullptr for nothing.
-const char* free_object(PercpuState& state, std::byte* address) noexcept {
-  Location where;
-  if (!state.space.locate_canonical(address, where)) {
-    return state.space.locate(address, where) ? "free of memory not allocated"
-                                              : "address not of this allocator";
+/// Everything but an object from this CPU's stack.
+[[gnu::noinline]] Result<PercpuPtr<std::byte>> allocate_slowly(PercpuState& state,
+                                                               std::size_t size_bytes,
+                                                               std::size_t align_bytes,
+                                                               unsigned found_class,
+                                                               Gfp gfp) noexcept {
+  if (size_bytes - 1 >= kPercpuMaxBytes || align_bytes - 1 >= kPercpuMaxAlign ||
+      !is_power_of_two(align_bytes)) {
+    return fail(Errc::invalid_argument);
   }
-  TagSlot& slot = where.tags[where.offset / percpu::kTagBytes];
-  const Tag tag = slot.load();
-  if (tag.is_none()) [[unlikely]] {
-    if (!state.heap->contains(where)) return "address not of this allocator";
-    detail::tsan_release(address);
-    if (!state.heap->release(where)) return "free of memory not allocated";
-    state.caches->count_free();
-    return nullptr;
+  check_not_lost(state);
+  if (has(gfp, Gfp::nowait)) {
+    return allocate_now(state, size_bytes, align_bytes, found_class, gfp);
   }
-  const bool freeable = MMKIT_MUTATE(MMKIT_MUTANT_percpu_double_free_kept, tag.is_live(), true);
-  if (!freeable || where.offset % percpu::kTagBytes != 0) [[unlikely]] {
-    return "free of memory not allocated";
+  const Result<PercpuPtr<std::byte>> p = found_class != 0
+                                             ? allocate_of_class(state, found_class, gfp)
+                                             : allocate_run(state, size_bytes, align_bytes, gfp);
+  state.caches->note_touched();
+  if (!p) {
+    state.failures.fetch_add(1, std::memory_order_relaxed);  // a count
+    return p;
   }
-  slot.store({tag.state() == TagState::live ? TagState::dirty : TagState::dirty_present,
-              tag.size_class()});
-  detail::tsan_release(address);
-  state.caches->count_free();
-  if (state.caches->push(tag.size_class(), address)) [[likely]]
-    return nullptr;
-  // Half of a full stack goes with it, so that the next frees have room.
+  state.caches->count_allocation();
+  return *p;
+}
+
+/// Frees an object and half of the full stack it should have gone to, so that the next have room.
+[[gnu::noinline]] void return_batch(PercpuState& state, unsigned found_class,
+                                    void* address) noexcept {
   std::array<void*, kLargestBatch> objects{address};
-  const std::size_t batch = std::min(kLargestBatch - 1, size_class::capacity(tag.size_class()) / 2);
+  const std::size_t batch = std::min(kLargestBatch - 1, size_class::capacity(found_class) / 2);
   std::size_t count = 1;
   while (count <= batch) {
-    void* const one = state.caches->pop(tag.size_class());
+    void* const one = state.caches->pop(found_class);
     if (one == nullptr) break;
     detail::tsan_acquire(one);
     objects[count++] = one;
   }
   return_objects(state, {objects.data(), count});
   state.heap->tend();
+}
+
+/// Frees what the heap alone knows, or says what is wrong.
+[[gnu::noinline]] const char* free_run(PercpuState& state, std::byte* address) noexcept {
+  Location where;
+  if (!state.space.locate_canonical(address, where)) {
+    return state.space.locate(address, where) && state.heap->contains(where)
+               ? "free of memory not allocated"
+               : "address not of this allocator";
+  }
+  if (!state.heap->contains(where)) return "address not of this allocator";
+  detail::tsan_release(address);
+  if (!state.heap->release(where)) return "free of memory not allocated";
+  state.caches->count_free();
+  return nullptr;
+}
+
+/// Frees, or says what is wrong: nullptr for nothing.
+const char* free_object(PercpuState& state, std::byte* address) noexcept {
+  Location where;
+  if (!state.space.locate_canonical(address, where)) [[unlikely]]
+    return free_run(state, address);
+  TagSlot& slot = where.tags[where.offset / percpu::kTagBytes];
+  const Tag tag = slot.load();
+  if (tag.is_none()) [[unlikely]]
+    return free_run(state, address);
+  const bool freeable = MMKIT_MUTATE(MMKIT_MUTANT_percpu_double_free_kept, tag.is_live(), true);
+  if (!freeable || where.offset % percpu::kTagBytes != 0) [[unlikely]] {
+    return "free of memory not allocated";
+  }
+  slot.store(tag.freed());
+  detail::tsan_release(address);
+  state.caches->count_free();
+  if (!state.caches->push(tag.size_class(), address)) [[unlikely]] {
+    return_batch(state, tag.size_class(), address);
+  }
   return nullptr;
 }
 
@@ -387,32 +425,15 @@ PercpuAllocator::~PercpuAllocator() {
 Result<PercpuPtr<std::byte>> PercpuAllocator::allocate(std::size_t size_bytes,
                                                        std::size_t align_bytes, Gfp gfp) noexcept {
   PercpuState& state = *state_;
-  if (size_bytes - 1 >= kPercpuMaxBytes || align_bytes - 1 >= kPercpuMaxAlign ||
-      !is_power_of_two(align_bytes)) [[unlikely]] {
-    return fail(Errc::invalid_argument);
-  }
-  check_not_lost(state);
   const unsigned found_class = size_class::find(size_bytes, align_bytes);
-  if (has(gfp, Gfp::nowait)) [[unlikely]] {
-    return allocate_now(state, size_bytes, align_bytes, found_class, gfp);
-  }
-  if (found_class != 0) [[likely]] {
+  if (found_class != 0 && !has(gfp, Gfp::nowait)) [[likely]] {
     if (void* const address = state.caches->pop(found_class)) [[likely]] {
       const Object object = object_at(state, address);
       state.caches->count_allocation();
       return hand_out(state, object, object.tag->load());
     }
   }
-  const Result<PercpuPtr<std::byte>> p = found_class != 0
-                                             ? allocate_of_class(state, found_class, gfp)
-                                             : allocate_run(state, size_bytes, align_bytes, gfp);
-  state.caches->note_touched();
-  if (!p) {
-    state.failures.fetch_add(1, std::memory_order_relaxed);  // a count
-    return p;
-  }
-  state.caches->count_allocation();
-  return *p;
+  return allocate_slowly(state, size_bytes, align_bytes, found_class, gfp);
 }
 
 Result<PercpuPtr<std::byte>> PercpuAllocator::allocate_reserved(std::size_t size_bytes,

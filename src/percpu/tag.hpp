@@ -41,7 +41,16 @@ class Tag {
   }
   constexpr bool is_kept() const noexcept { return state() >= TagState::clean; }
 
+  /// The tag of a live object that is freed.
+  constexpr Tag freed() const noexcept {
+    Tag tag = *this;
+    tag.bits_ = static_cast<std::uint8_t>(bits_ + kFreed);
+    return tag;
+  }
+
  private:
+  // From live to dirty, and from live_present to dirty_present.
+  static constexpr unsigned kFreed = 3u << 5;
   friend class TagSlot;
   std::uint8_t bits_ = 0;
 };

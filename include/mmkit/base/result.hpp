@@ -57,10 +57,16 @@ class ResultStorage : protected TrivialValue<T, std::is_nothrow_default_construc
 
  public:
   explicit ResultStorage(T&& value) noexcept : Value(std::move(value)) {}
-  explicit ResultStorage(Failure failure) noexcept : code_(failure.code) {}
+  explicit ResultStorage(Failure failure) noexcept : code_(static_cast<Code>(failure.code)) {}
 
  protected:
-  Errc code_ = kNoFailure;
+  Errc code() const noexcept { return static_cast<Errc>(code_); }
+
+ private:
+  // As wide as its room, so that no padding follows: g++ returns a struct with padding through the
+  // stack, by a wide load behind a narrow store, which waits for every store before it.
+  using Code = std::conditional_t<(alignof(T) > alignof(Errc)), long, int>;
+  Code code_ = 0;
 };
 
 template <class T>
@@ -100,6 +106,7 @@ class ResultStorage<T, false> {
   void destroy() noexcept {
     if (code_ == kNoFailure) value_.~T();
   }
+  Errc code() const noexcept { return code_; }
 
   union {
     T value_;
@@ -142,7 +149,7 @@ class [[nodiscard]] Result : private detail::ResultStorage<T, detail::kTrivialRe
   }
 
   /// Whether there is a value.
-  bool has_value() const noexcept { return this->code_ == detail::kNoFailure; }
+  bool has_value() const noexcept { return this->code() == detail::kNoFailure; }
   explicit operator bool() const noexcept { return has_value(); }
 
   /// The value. There must be one: debug builds check it.
@@ -184,12 +191,12 @@ class [[nodiscard]] Result : private detail::ResultStorage<T, detail::kTrivialRe
   /// Why there is no value. There must be none: debug builds check it.
   Errc error() const noexcept {
     MMKIT_ASSERT(!has_value());
-    return this->code_;
+    return this->code();
   }
 
  private:
   void require() const noexcept {
-    if (!has_value()) detail::value_of_failed_result(this->code_);
+    if (!has_value()) detail::value_of_failed_result(this->code());
   }
 };
 
