@@ -82,6 +82,17 @@ class AddressSpace {
   /// The same for an address of any unit.
   bool locate(const void* address, Location& location) const noexcept;
 
+  /// What the fast paths keep of the first region, once it is there.
+  struct FirstRegion {
+    std::uintptr_t first = 0;
+    std::size_t size_bytes = 0;
+    TagSlot* tags = nullptr;
+    unsigned span_shift = 0;
+  };
+  FirstRegion first_region() const noexcept {
+    return {regions_[0].first, regions_[0].size_bytes, regions_[0].tags, span_shift_};
+  }
+
   /// Bytes of one chunk's units, gaps between them included.
   std::size_t chunk_bytes() const noexcept { return chunk_bytes_; }
   std::size_t metadata_bytes() const noexcept;

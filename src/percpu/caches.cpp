@@ -93,6 +93,12 @@ void Caches::set_count(unsigned cpu, unsigned size_class, std::uint64_t count) n
   if (*word != count) __atomic_store_n(word, count, __ATOMIC_RELAXED);
 }
 
+void Caches::lock_for_ever() noexcept {
+  for (unsigned cpu = 0; cpu < cpus_; ++cpu) {
+    __atomic_store_n(lock_of(cpu), detail::percpu_lock_token(), __ATOMIC_RELAXED);
+  }
+}
+
 Caches::Stopped::Stopped(Caches& caches) noexcept : caches_(caches) {
   const bool by_lock = percpu_mode() == PercpuMode::fallback;
   for (unsigned cpu = 0; cpu < caches_.cpus_; ++cpu) {

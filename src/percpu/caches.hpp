@@ -53,6 +53,45 @@ class Caches {
                                        size_class::capacity(size_class));
   }
 
+  // The same for a thread that runs sequences, by the address of the records alone; false also when
+  // there is more to do than a sequence.
+  static bool pop_fast(std::byte* records, unsigned size_class, void*& object) noexcept {
+#if MMKIT_PERCPU_HAS_RSEQ
+    return detail::rseq::pop<kStride>(records, kHeads[size_class], object) ==
+           detail::rseq::Outcome::done;
+#else
+    return static_cast<void>(records), static_cast<void>(size_class), static_cast<void>(object),
+           false;
+#endif
+  }
+  static bool push_fast(std::byte* records, unsigned size_class, void* object) noexcept {
+#if MMKIT_PERCPU_HAS_RSEQ
+    return detail::rseq::push<kStride>(records, kHeads[size_class], object,
+                                       kCapacities[size_class]) == detail::rseq::Outcome::done;
+#else
+    return static_cast<void>(records), static_cast<void>(size_class), static_cast<void>(object),
+           false;
+#endif
+  }
+  static bool count_allocation_fast(std::byte* records) noexcept {
+#if MMKIT_PERCPU_HAS_RSEQ
+    return detail::rseq::count_within<kStride>(reinterpret_cast<std::uint64_t*>(
+               records + kAllocations)) == detail::rseq::Outcome::done;
+#else
+    return static_cast<void>(records), false;
+#endif
+  }
+  static bool count_free_fast(std::byte* records) noexcept {
+#if MMKIT_PERCPU_HAS_RSEQ
+    return detail::rseq::add<kStride>(reinterpret_cast<std::uint64_t*>(records + kFrees), 1);
+#else
+    return static_cast<void>(records), false;
+#endif
+  }
+  std::byte* records() const noexcept {
+    return records_.data;
+  }
+
   /// Whether this thread can use its CPU's record without system call or fault.
   bool ready_now() const noexcept {
     if (percpu_mode() == PercpuMode::rseq && !detail::percpu_thread_ready()) return false;
@@ -66,6 +105,8 @@ class Caches {
   }
 
   void count_allocation() noexcept {
+    if (count_allocation_fast(records_.data)) [[likely]]
+      return;
     const std::uint64_t allocations = add(kAllocations, 1);
     const std::byte* const record = mine();
     // This CPU's share; the sum of the highest shares bounds the highest sum.
@@ -73,7 +114,9 @@ class Caches {
     if (live > static_cast<std::int64_t>(peek(record, kPeak))) [[unlikely]]
       raise_peak(live);
   }
-  void count_free() noexcept { add(kFrees, 1); }
+  void count_free() noexcept {
+    if (!count_free_fast(records_.data)) add(kFrees, 1);
+  }
   /// For a thread that cannot touch its record now (ready_now() said no).
   void count_aside(std::uint64_t allocations, std::uint64_t frees) noexcept {
     // Relaxed: counts order nothing.
@@ -81,6 +124,8 @@ class Caches {
     frees_aside_.fetch_add(frees, std::memory_order_relaxed);
   }
   Counts counts() const noexcept;
+  /// For a child of a fork that must not use what lies in the stacks: nothing comes out or goes in.
+  void lock_for_ever() noexcept;
   /// Bytes of the objects that lie in the stacks; while others work, about.
   std::size_t kept_bytes() const noexcept;
   std::size_t metadata_bytes() const noexcept;
@@ -118,6 +163,7 @@ class Caches {
   };
 
  private:
+  // The first three side by side and in this order: rseq::count_within.
   static constexpr std::size_t kAllocations = 8, kFrees = 16, kPeak = 24, kFirstStack = 64;
 
   // Where the stack of each class begins in a record.
@@ -131,6 +177,13 @@ class Caches {
     heads[kSizeClasses] = at;
     return heads;
   }();
+  static constexpr std::array<std::uint16_t, kSizeClasses> kCapacities = [] {
+    std::array<std::uint16_t, kSizeClasses> capacities{};
+    for (unsigned c = 1; c < kSizeClasses; ++c) {
+      capacities[c] = static_cast<std::uint16_t>(size_class::capacity(c));
+    }
+    return capacities;
+  }();
   // Whole pairs of cache lines, so that no two CPUs share any; and no multiple of a page, so that
   // their records fall into different sets.
   static constexpr std::size_t kStride = (kHeads[kSizeClasses] + 127) / 128 * 128;
@@ -138,8 +191,12 @@ class Caches {
 
   Caches(unsigned units, os::Range records, std::unique_ptr<std::atomic<bool>[]> touched) noexcept;
 
-  std::byte* record(unsigned cpu) const noexcept { return records_.data + cpu * kStride; }
-  std::byte* mine() const noexcept { return record(this_cpu_index()); }
+  std::byte* record(unsigned cpu) const noexcept {
+    return records_.data + cpu * kStride;
+  }
+  std::byte* mine() const noexcept {
+    return record(this_cpu_index());
+  }
   static std::uint64_t peek(const std::byte* record, std::size_t field) noexcept {
     return __atomic_load_n(reinterpret_cast<const std::uint64_t*>(record + field),
                            __ATOMIC_RELAXED);

@@ -41,6 +41,7 @@ namespace {
 
 constexpr unsigned kMostUnits = 16384;  // CPU numbers of the kernel end far below
 constexpr std::size_t kLargestBatch = 16;
+constexpr unsigned kLargestSmallClass = 16;  // 128 bytes: zeroed in line
 
 // ---------------------------------------------------------------- objects
 
@@ -56,16 +57,43 @@ struct Object {
   return {static_cast<std::byte*>(address), where.tags + where.offset / percpu::kTagBytes};
 }
 
-[[gnu::always_inline]] inline void zero_units(const PercpuState& state, std::byte* unit0,
-                                              std::size_t size_bytes) noexcept {
+[[gnu::noinline]] void zero_units(const PercpuState& state, std::byte* unit0,
+                                  std::size_t size_bytes) noexcept {
   const unsigned units = std::min(state.units, detail::open_units());
   for (unsigned unit = 0; unit < units; ++unit, unit0 += kPercpuUnitStride) {
-    if (size_bytes % 16 == 0 && size_bytes <= 128) {
-      // In line: a call of memset costs more than the stores.
-      for (std::size_t at = 0; at < size_bytes; at += 16) std::memset(unit0 + at, 0, 16);
-    } else {
-      std::memset(unit0, 0, size_bytes);
+    std::memset(unit0, 0, size_bytes);
+  }
+}
+
+// Stores that overlap, as a memset does inside, but in line: a call costs more than the stores.
+template <std::size_t kStores>
+[[gnu::always_inline]] inline void zero_overlapping(unsigned units, std::byte* unit0,
+                                                    std::size_t size_bytes) noexcept {
+  do {
+    std::byte* const last = unit0 + size_bytes - 16 * kStores;
+    for (std::size_t i = 0; i < kStores; ++i) {
+      std::memset(unit0 + 16 * i, 0, 16);
+      std::memset(last + 16 * i, 0, 16);
     }
+    unit0 += kPercpuUnitStride;
+  } while (--units != 0);
+}
+
+/// Zeroes 8 to 128 bytes, a multiple of 8, in every open unit.
+[[gnu::always_inline]] inline void zero_units_small(unsigned units, std::byte* unit0,
+                                                    std::size_t size_bytes) noexcept {
+  units = std::min(units, detail::open_units());
+  if (size_bytes > 64) {
+    zero_overlapping<4>(units, unit0, size_bytes);
+  } else if (size_bytes > 32) {
+    zero_overlapping<2>(units, unit0, size_bytes);
+  } else if (size_bytes > 8) {
+    zero_overlapping<1>(units, unit0, size_bytes);
+  } else {
+    do {
+      std::memset(unit0, 0, 8);
+      unit0 += kPercpuUnitStride;
+    } while (--units != 0);
   }
 }
 
@@ -216,6 +244,8 @@ Result<PercpuPtr<std::byte>> allocate_now(PercpuState& state, std::size_t size_b
   return p;
 }
 
+constexpr const char* kNotAllocated = "free of memory not allocated";
+
 [[noreturn]] void report(const char* fault, const void* address) noexcept {
   report_failure({"percpu", {}, fault, reinterpret_cast<std::uintptr_t>(address)});
 }
@@ -252,6 +282,15 @@ void check_not_lost(const PercpuState& state) noexcept {
   return *p;
 }
 
+/// An object that the stack gave, but whose rest is not the fast path's: a tag elsewhere, a new peak,
+/// much to zero. Not counted yet.
+[[gnu::noinline]] Result<PercpuPtr<std::byte>> finish_slowly(PercpuState& state,
+                                                             void* address) noexcept {
+  state.caches->count_allocation();
+  const Object object = object_at(state, address);
+  return hand_out(state, object, object.tag->load());
+}
+
 /// Frees an object and half of the full stack it should have gone to, so that the next have room.
 [[gnu::noinline]] void return_batch(PercpuState& state, unsigned found_class,
                                     void* address) noexcept {
@@ -273,33 +312,50 @@ void check_not_lost(const PercpuState& state) noexcept {
   Location where;
   if (!state.space.locate_canonical(address, where)) {
     return state.space.locate(address, where) && state.heap->contains(where)
-               ? "free of memory not allocated"
+               ? kNotAllocated
                : "address not of this allocator";
   }
   if (!state.heap->contains(where)) return "address not of this allocator";
   detail::tsan_release(address);
-  if (!state.heap->release(where)) return "free of memory not allocated";
+  if (!state.heap->release(where)) return kNotAllocated;
   state.caches->count_free();
   return nullptr;
 }
 
 /// Frees, or says what is wrong: nullptr for nothing.
-const char* free_object(PercpuState& state, std::byte* address) noexcept {
+[[gnu::noinline]] const char* free_slowly(PercpuState& state, std::byte* address) noexcept {
+  check_not_lost(state);
   Location where;
-  if (!state.space.locate_canonical(address, where)) [[unlikely]]
-    return free_run(state, address);
+  if (!state.space.locate_canonical(address, where)) return free_run(state, address);
   TagSlot& slot = where.tags[where.offset / percpu::kTagBytes];
   const Tag tag = slot.load();
-  if (tag.is_none()) [[unlikely]]
-    return free_run(state, address);
-  const bool freeable = MMKIT_MUTATE(MMKIT_MUTANT_percpu_double_free_kept, tag.is_live(), true);
-  if (!freeable || where.offset % percpu::kTagBytes != 0) [[unlikely]] {
-    return "free of memory not allocated";
-  }
+  if (tag.is_none()) return free_run(state, address);
+  if (!tag.is_live() || where.offset % percpu::kTagBytes != 0) return kNotAllocated;
   slot.store(tag.freed());
   detail::tsan_release(address);
   state.caches->count_free();
-  if (!state.caches->push(tag.size_class(), address)) [[unlikely]] {
+  if (!state.caches->push(tag.size_class(), address)) {
+    return_batch(state, tag.size_class(), address);
+  }
+  return nullptr;
+}
+
+/// The same where a sequence does it all.
+[[gnu::always_inline]] inline const char* free_object(PercpuState& state,
+                                                      std::byte* address) noexcept {
+  const detail::PercpuHot& hot = state.hot;
+  TagSlot* const slot = hot.tag_of(address);
+  if (slot == nullptr) [[unlikely]]
+    return free_slowly(state, address);
+  const Tag tag = slot->load();
+  const bool freeable = MMKIT_MUTATE(MMKIT_MUTANT_percpu_double_free_kept, tag.is_live(), true);
+  if (!freeable || reinterpret_cast<std::uintptr_t>(address) % percpu::kTagBytes != 0 ||
+      !percpu::Caches::count_free_fast(hot.records)) [[unlikely]] {
+    return free_slowly(state, address);
+  }
+  slot->store(tag.freed());
+  detail::tsan_release(address);
+  if (!percpu::Caches::push_fast(hot.records, tag.size_class(), address)) [[unlikely]] {
     return_batch(state, tag.size_class(), address);
   }
   return nullptr;
@@ -337,7 +393,11 @@ void PercpuState::unlock_after_fork() noexcept MMKIT_NO_THREAD_SAFETY_ANALYSIS {
   heap->pages().unlock();
 }
 void PercpuState::on_child() noexcept {
-  if (!backing->inherited_by_fork()) lost_in_fork.store(true, std::memory_order_relaxed);
+  if (backing->inherited_by_fork()) return;
+  lost_in_fork.store(true, std::memory_order_relaxed);
+  // So that the fast paths need not ask.
+  hot.region.size_bytes = 0;
+  caches->lock_for_ever();
 }
 
 }  // namespace detail
@@ -386,6 +446,10 @@ Result<std::unique_ptr<PercpuAllocator>> PercpuAllocator::create(
   if (const Status status = state->heap->start(options.reserved_bytes); !status) {
     return fail(status.error());
   }
+  state->hot.records = state->caches->records();
+  state->hot.region = state->space.first_region();
+  state->hot.offset_mask = (std::size_t{1} << state->hot.region.span_shift) - 1;
+  state->hot.units = units;
   if (const Status status = state->join_fork(LockRank::percpu_pages); !status) {
     return fail(status.error());
   }
@@ -425,15 +489,29 @@ PercpuAllocator::~PercpuAllocator() {
 Result<PercpuPtr<std::byte>> PercpuAllocator::allocate(std::size_t size_bytes,
                                                        std::size_t align_bytes, Gfp gfp) noexcept {
   PercpuState& state = *state_;
+  const detail::PercpuHot& hot = state.hot;
   const unsigned found_class = size_class::find(size_bytes, align_bytes);
-  if (found_class != 0 && !has(gfp, Gfp::nowait)) [[likely]] {
-    if (void* const address = state.caches->pop(found_class)) [[likely]] {
-      const Object object = object_at(state, address);
-      state.caches->count_allocation();
-      return hand_out(state, object, object.tag->load());
-    }
+  void* address = nullptr;
+  if (found_class == 0 || !is_power_of_two(align_bytes) || has(gfp, Gfp::nowait) ||
+      !percpu::Caches::pop_fast(hot.records, found_class, address)) [[unlikely]] {
+    return allocate_slowly(state, size_bytes, align_bytes, found_class, gfp);
   }
-  return allocate_slowly(state, size_bytes, align_bytes, found_class, gfp);
+  TagSlot* const slot = hot.tag_of(address);
+  if (slot == nullptr || found_class > kLargestSmallClass ||
+      !percpu::Caches::count_allocation_fast(hot.records)) [[unlikely]] {
+    return finish_slowly(state, address);
+  }
+  detail::tsan_acquire(address);
+  auto* const unit0 = static_cast<std::byte*>(address);
+  if (slot->load().state() == TagState::clean) {
+    slot->store({TagState::live, found_class});
+  } else {
+    if (MMKIT_MUTATE(MMKIT_MUTANT_percpu_not_zeroed_again, true, false)) {
+      zero_units_small(hot.units, unit0, 8 * found_class);
+    }
+    slot->store({TagState::live_present, found_class});
+  }
+  return PercpuPtr<std::byte>{unit0};
 }
 
 Result<PercpuPtr<std::byte>> PercpuAllocator::allocate_reserved(std::size_t size_bytes,
@@ -462,7 +540,6 @@ Result<PercpuPtr<std::byte>> PercpuAllocator::allocate_reserved(std::size_t size
 
 void PercpuAllocator::free(PercpuPtr<std::byte> p) noexcept {
   if (!p) return;
-  check_not_lost(*state_);
   const char* const fault = free_object(*state_, p.unit0);
   if (fault != nullptr) [[unlikely]]
     report(fault, p.unit0);
@@ -470,7 +547,6 @@ void PercpuAllocator::free(PercpuPtr<std::byte> p) noexcept {
 
 Status PercpuAllocator::try_free(PercpuPtr<std::byte> p) noexcept {
   if (!p) return {};
-  check_not_lost(*state_);
   if (free_object(*state_, p.unit0) != nullptr) return fail(Errc::invalid_argument);
   return {};
 }

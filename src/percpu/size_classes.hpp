@@ -52,11 +52,19 @@ struct Lookup {
 };
 inline constexpr Lookup kLookup;
 
-/// The class of a size, 0 for none. `align` is a power of two, to 64.
+inline constexpr std::array<unsigned char, kSizeClasses> kAlignBytes = [] {
+  std::array<unsigned char, kSizeClasses> aligns{};
+  for (unsigned c = 1; c < kSizeClasses; ++c) {
+    aligns[c] = static_cast<unsigned char>(align_bytes(c));
+  }
+  return aligns;
+}();
+
+/// The class of a size, 0 for none, and for an alignment of 0.
 constexpr unsigned find(std::size_t size_bytes, std::size_t align) noexcept {
   if (size_bytes - 5 > kLargestClassBytes - 5) return 0;  // also 0 to 4
   const unsigned found = kLookup.of_cells[(size_bytes + 7) / 8];
-  return found != 0 && align <= align_bytes(found) ? found : 0;
+  return align - 1 < kAlignBytes[found] ? found : 0;  // of none: 0, which nothing is below
 }
 
 }  // namespace size_class

@@ -225,6 +225,25 @@ unready:
   return Outcome::unready;
 }
 
+/// Of three words side by side (a count, another to take from it, a limit): adds one to the count,
+/// unless the difference would pass the limit; then refuses and changes nothing.
+template <std::size_t kStride>
+[[gnu::always_inline]] inline Outcome count_within(std::uint64_t* words) {
+  asm volatile goto(MMKIT_RSEQ_ENTER("%l[unready]")
+                    "movq (%[words],%%rax), %%rcx\n\tincq %%rcx\n\tmovq %%rcx, %%rdx\n\t"
+                    "subq 8(%[words],%%rax), %%rdx\n\tcmpq 16(%[words],%%rax), %%rdx\n\t"
+                    "jg %l[refused]\n\tmovq %%rcx, (%[words],%%rax)" MMKIT_RSEQ_LEAVE
+                    :
+                    : MMKIT_RSEQ_OPERANDS, [words] "r"(words)
+                    : "rcx", "rdx", MMKIT_RSEQ_CLOBBERS
+                    : unready, refused);
+  return Outcome::done;
+refused:
+  return Outcome::refused;
+unready:
+  return Outcome::unready;
+}
+
 // Stacks. A unit's record holds a lock word (4 bytes) at its start, and `head` bytes on a count (8
 // bytes) followed by as many slots of 8 bytes as the caller's capacity. While the lock word is not
 // zero, push and pop refuse: whoever set it and then called percpu_barrier() owns the record.
