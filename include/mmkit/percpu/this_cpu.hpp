@@ -7,7 +7,8 @@
 // it returns, and a result may belong to a CPU that it has left. Copies are summed by reading all.
 //
 // The mode (mode.hpp) decides how: the sequence is inlined, and a thread that cannot run it goes
-// once through percpu_enter_thread(), then here again or to the atomics.
+// once through percpu_enter_thread(), then here again or to the atomics. Inlined always: compilers
+// take the assembly's many lines for much code and would call it, which costs three additions.
 // For:        integers, enumerations and pointers of 4 and 8 bytes
 // Complexity: O(1); an addition is 7 instructions
 #pragma once
@@ -76,7 +77,8 @@ T this_cpu_read(PercpuPtr<T> p) noexcept {
 
 /// Writes this CPU's copy.
 template <class T>
-void this_cpu_write(PercpuPtr<T> p, std::type_identity_t<T> value) noexcept {
+[[gnu::always_inline]] inline void this_cpu_write(PercpuPtr<T> p,
+                                                  std::type_identity_t<T> value) noexcept {
   MMKIT_PERCPU_RUN(
       detail::rseq::write<kPercpuUnitStride>(detail::to_words(p.unit0), detail::to_word(value)),
       detail::fallback::write<kPercpuUnitStride>(detail::to_words(p.unit0), detail::to_word(value)))
@@ -84,7 +86,8 @@ void this_cpu_write(PercpuPtr<T> p, std::type_identity_t<T> value) noexcept {
 
 /// Adds to this CPU's copy; wraps around as unsigned numbers do.
 template <class T>
-void this_cpu_add(PercpuPtr<T> p, std::type_identity_t<T> value) noexcept {
+[[gnu::always_inline]] inline void this_cpu_add(PercpuPtr<T> p,
+                                                std::type_identity_t<T> value) noexcept {
   static_assert(std::is_integral_v<T>);
   MMKIT_PERCPU_RUN(
       detail::rseq::add<kPercpuUnitStride>(detail::to_words(p.unit0), detail::to_word(value)),
@@ -92,22 +95,24 @@ void this_cpu_add(PercpuPtr<T> p, std::type_identity_t<T> value) noexcept {
 }
 /// Takes from this CPU's copy.
 template <class T>
-void this_cpu_sub(PercpuPtr<T> p, std::type_identity_t<T> value) noexcept {
+[[gnu::always_inline]] inline void this_cpu_sub(PercpuPtr<T> p,
+                                                std::type_identity_t<T> value) noexcept {
   this_cpu_add(p, static_cast<T>(detail::PercpuWordOf<T>{0} - detail::to_word(value)));
 }
 /// Adds one.
 template <class T>
-void this_cpu_inc(PercpuPtr<T> p) noexcept {
+[[gnu::always_inline]] inline void this_cpu_inc(PercpuPtr<T> p) noexcept {
   this_cpu_add(p, T{1});
 }
 /// Takes one.
 template <class T>
-void this_cpu_dec(PercpuPtr<T> p) noexcept {
+[[gnu::always_inline]] inline void this_cpu_dec(PercpuPtr<T> p) noexcept {
   this_cpu_add(p, static_cast<T>(-1));
 }
 /// Keeps the bits of `mask` alone.
 template <class T>
-void this_cpu_and(PercpuPtr<T> p, std::type_identity_t<T> mask) noexcept {
+[[gnu::always_inline]] inline void this_cpu_and(PercpuPtr<T> p,
+                                                std::type_identity_t<T> mask) noexcept {
   static_assert(std::is_integral_v<T>);
   MMKIT_PERCPU_RUN(
       detail::rseq::bit_and<kPercpuUnitStride>(detail::to_words(p.unit0), detail::to_word(mask)),
@@ -116,7 +121,8 @@ void this_cpu_and(PercpuPtr<T> p, std::type_identity_t<T> mask) noexcept {
 }
 /// Sets the bits of `mask`.
 template <class T>
-void this_cpu_or(PercpuPtr<T> p, std::type_identity_t<T> mask) noexcept {
+[[gnu::always_inline]] inline void this_cpu_or(PercpuPtr<T> p,
+                                               std::type_identity_t<T> mask) noexcept {
   static_assert(std::is_integral_v<T>);
   MMKIT_PERCPU_RUN(
       detail::rseq::bit_or<kPercpuUnitStride>(detail::to_words(p.unit0), detail::to_word(mask)),
@@ -125,7 +131,8 @@ void this_cpu_or(PercpuPtr<T> p, std::type_identity_t<T> mask) noexcept {
 
 /// Adds, and gives the sum as it was then, on the CPU where it happened.
 template <class T>
-T this_cpu_add_return(PercpuPtr<T> p, std::type_identity_t<T> value) noexcept {
+[[gnu::always_inline]] inline T this_cpu_add_return(PercpuPtr<T> p,
+                                                    std::type_identity_t<T> value) noexcept {
   static_assert(std::is_integral_v<T>);
   detail::PercpuWordOf<T> sum{};
   MMKIT_PERCPU_RUN(detail::rseq::add_return<kPercpuUnitStride>(detail::to_words(p.unit0),
@@ -137,7 +144,8 @@ T this_cpu_add_return(PercpuPtr<T> p, std::type_identity_t<T> value) noexcept {
 
 /// Puts `value`, and gives what was there.
 template <class T>
-T this_cpu_xchg(PercpuPtr<T> p, std::type_identity_t<T> value) noexcept {
+[[gnu::always_inline]] inline T this_cpu_xchg(PercpuPtr<T> p,
+                                              std::type_identity_t<T> value) noexcept {
   detail::PercpuWordOf<T> before{};
   MMKIT_PERCPU_RUN(detail::rseq::exchange<kPercpuUnitStride>(detail::to_words(p.unit0),
                                                              detail::to_word(value), before),
@@ -148,8 +156,8 @@ T this_cpu_xchg(PercpuPtr<T> p, std::type_identity_t<T> value) noexcept {
 
 /// Puts `desired` if `expected` is there; gives what was there: `expected` exactly if it did.
 template <class T>
-T this_cpu_cmpxchg(PercpuPtr<T> p, std::type_identity_t<T> expected,
-                   std::type_identity_t<T> desired) noexcept {
+[[gnu::always_inline]] inline T this_cpu_cmpxchg(PercpuPtr<T> p, std::type_identity_t<T> expected,
+                                                 std::type_identity_t<T> desired) noexcept {
   detail::PercpuWordOf<T> before{};
   MMKIT_PERCPU_RUN(
       detail::rseq::compare_exchange<kPercpuUnitStride>(
