@@ -21,9 +21,9 @@
 #include <cstdint>
 #include <mmkit/base/result.hpp>
 
+#include <mmkit/percpu/tag.hpp>
 #include "percpu/geometry.hpp"
 #include "percpu/os_percpu.hpp"
-#include "percpu/tag.hpp"
 
 namespace mmkit::percpu {
 
@@ -82,7 +82,7 @@ class AddressSpace {
   /// The same for an address of any unit.
   bool locate(const void* address, Location& location) const noexcept;
 
-  /// What the fast paths keep of the first region, once it is there.
+  /// What the fast path keeps of the first region, once it is there.
   struct FirstRegion {
     std::uintptr_t first = 0;
     std::size_t size_bytes = 0;

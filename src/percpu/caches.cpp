@@ -48,7 +48,7 @@ Caches::~Caches() {
 void Caches::raise_peak(std::int64_t live) noexcept {
   // Racing threads of one CPU may each write; the highest may lose to a lower one, which then is
   // raised again by the next allocation. Only as long as the race lasts it is one too low.
-  auto* const word = reinterpret_cast<std::uint64_t*>(records_.data + kPeak);
+  auto* const word = reinterpret_cast<std::uint64_t*>(records_.data + record::kPeak);
   const auto value = static_cast<std::uint64_t>(live);
   MMKIT_PERCPU_RUN(detail::rseq::write<kStride>(word, value),
                    detail::fallback::write<kStride>(word, value))
@@ -60,9 +60,9 @@ Caches::Counts Caches::counts() const noexcept {
   counts.frees = frees_aside_.load(std::memory_order_relaxed);
   counts.peak = counts.allocations;
   for (unsigned cpu = 0; cpu < cpus_; ++cpu) {
-    counts.allocations += peek(record(cpu), kAllocations);
-    counts.frees += peek(record(cpu), kFrees);
-    counts.peak += peek(record(cpu), kPeak);
+    counts.allocations += peek(record_of(cpu), record::kAllocations);
+    counts.frees += peek(record_of(cpu), record::kFrees);
+    counts.peak += peek(record_of(cpu), record::kPeak);
   }
   counts.peak = std::max(counts.peak, counts.allocations - counts.frees);
   return counts;
@@ -72,7 +72,7 @@ std::size_t Caches::kept_bytes() const noexcept {
   std::size_t bytes = 0;
   for (unsigned cpu = 0; cpu < cpus_; ++cpu) {
     for (unsigned c = 1; c < kSizeClasses; ++c) {
-      bytes += peek(record(cpu), kHeads[c]) * size_class::bytes(c);
+      bytes += peek(record_of(cpu), record::kHeads[c]) * size_class::bytes(c);
     }
   }
   return bytes;
@@ -83,13 +83,13 @@ std::size_t Caches::metadata_bytes() const noexcept {
 }
 
 std::span<void* const> Caches::stack(unsigned cpu, unsigned size_class) const noexcept {
-  const std::byte* const head = record(cpu) + kHeads[size_class];
+  const std::byte* const head = record_of(cpu) + record::kHeads[size_class];
   return {reinterpret_cast<void* const*>(head + 8),
-          static_cast<std::size_t>(peek(record(cpu), kHeads[size_class]))};
+          static_cast<std::size_t>(peek(record_of(cpu), record::kHeads[size_class]))};
 }
 
 void Caches::set_count(unsigned cpu, unsigned size_class, std::uint64_t count) noexcept {
-  auto* const word = reinterpret_cast<std::uint64_t*>(record(cpu) + kHeads[size_class]);
+  auto* const word = reinterpret_cast<std::uint64_t*>(record_of(cpu) + record::kHeads[size_class]);
   if (*word != count) __atomic_store_n(word, count, __ATOMIC_RELAXED);
 }
 

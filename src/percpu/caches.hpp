@@ -2,10 +2,7 @@
 //
 // Caches - a few free objects of each size class on each CPU: an allocation without lock or atomic.
 //
-// A CPU's record holds a stack a class, worked by the sequences of rseq_x86_64.hpp, and its counts:
-//
-//   record  | lock | allocations | frees | peak |  count, slots of class 1 | class 2 | ... | 31
-//           0      8             16      24     64
+// The record of a CPU, and what is done without a call, is fast_path.hpp's.
 //
 // A free puts on top, an allocation takes the top. An empty stack is filled by half from the heap, a
 // full one gives half back: one trip to the heap serves many calls. What lies in a stack counts as
@@ -25,8 +22,8 @@
 #include <mmkit/percpu/this_cpu.hpp>
 #include <span>
 
+#include <mmkit/percpu/fast_path.hpp>
 #include "percpu/os_percpu.hpp"
-#include "percpu/size_classes.hpp"
 
 namespace mmkit::percpu {
 
@@ -45,52 +42,15 @@ class Caches {
 
   /// The object of the class that this CPU freed last; nullptr when it has none.
   void* pop(unsigned size_class) noexcept {
-    return detail::stack_pop<kStride>(records_.data, kHeads[size_class]);
+    return detail::stack_pop<kStride>(records_.data, record::kHeads[size_class]);
   }
   /// Keeps a free object; false when this CPU has enough.
   bool push(unsigned size_class, void* object) noexcept {
-    return detail::stack_push<kStride>(records_.data, kHeads[size_class], object,
+    return detail::stack_push<kStride>(records_.data, record::kHeads[size_class], object,
                                        size_class::capacity(size_class));
   }
 
-  // The same for a thread that runs sequences, by the address of the records alone; false also when
-  // there is more to do than a sequence.
-  static bool pop_fast(std::byte* records, unsigned size_class, void*& object) noexcept {
-#if MMKIT_PERCPU_HAS_RSEQ
-    return detail::rseq::pop<kStride>(records, kHeads[size_class], object) ==
-           detail::rseq::Outcome::done;
-#else
-    return static_cast<void>(records), static_cast<void>(size_class), static_cast<void>(object),
-           false;
-#endif
-  }
-  static bool push_fast(std::byte* records, unsigned size_class, void* object) noexcept {
-#if MMKIT_PERCPU_HAS_RSEQ
-    return detail::rseq::push<kStride>(records, kHeads[size_class], object,
-                                       kCapacities[size_class]) == detail::rseq::Outcome::done;
-#else
-    return static_cast<void>(records), static_cast<void>(size_class), static_cast<void>(object),
-           false;
-#endif
-  }
-  static bool count_allocation_fast(std::byte* records) noexcept {
-#if MMKIT_PERCPU_HAS_RSEQ
-    return detail::rseq::count_within<kStride>(reinterpret_cast<std::uint64_t*>(
-               records + kAllocations)) == detail::rseq::Outcome::done;
-#else
-    return static_cast<void>(records), false;
-#endif
-  }
-  static bool count_free_fast(std::byte* records) noexcept {
-#if MMKIT_PERCPU_HAS_RSEQ
-    return detail::rseq::add<kStride>(reinterpret_cast<std::uint64_t*>(records + kFrees), 1);
-#else
-    return static_cast<void>(records), false;
-#endif
-  }
-  std::byte* records() const noexcept {
-    return records_.data;
-  }
+  std::byte* records() const noexcept { return records_.data; }
 
   /// Whether this thread can use its CPU's record without system call or fault.
   bool ready_now() const noexcept {
@@ -105,18 +65,14 @@ class Caches {
   }
 
   void count_allocation() noexcept {
-    if (count_allocation_fast(records_.data)) [[likely]]
-      return;
-    const std::uint64_t allocations = add(kAllocations, 1);
-    const std::byte* const record = mine();
+    const std::uint64_t allocations = add(record::kAllocations, 1);
+    const std::byte* const here = mine();
     // This CPU's share; the sum of the highest shares bounds the highest sum.
-    const auto live = static_cast<std::int64_t>(allocations - peek(record, kFrees));
-    if (live > static_cast<std::int64_t>(peek(record, kPeak))) [[unlikely]]
+    const auto live = static_cast<std::int64_t>(allocations - peek(here, record::kFrees));
+    if (live > static_cast<std::int64_t>(peek(here, record::kPeak))) [[unlikely]]
       raise_peak(live);
   }
-  void count_free() noexcept {
-    if (!count_free_fast(records_.data)) add(kFrees, 1);
-  }
+  void count_free() noexcept { add(record::kFrees, 1); }
   /// For a thread that cannot touch its record now (ready_now() said no).
   void count_aside(std::uint64_t allocations, std::uint64_t frees) noexcept {
     // Relaxed: counts order nothing.
@@ -163,43 +119,14 @@ class Caches {
   };
 
  private:
-  // The first three side by side and in this order: rseq::count_within.
-  static constexpr std::size_t kAllocations = 8, kFrees = 16, kPeak = 24, kFirstStack = 64;
-
-  // Where the stack of each class begins in a record.
-  static constexpr std::array<std::size_t, kSizeClasses + 1> kHeads = [] {
-    std::array<std::size_t, kSizeClasses + 1> heads{};
-    std::size_t at = kFirstStack;
-    for (unsigned c = 1; c < kSizeClasses; ++c) {
-      heads[c] = at;
-      at += 8 + 8 * size_class::capacity(c);
-    }
-    heads[kSizeClasses] = at;
-    return heads;
-  }();
-  static constexpr std::array<std::uint16_t, kSizeClasses> kCapacities = [] {
-    std::array<std::uint16_t, kSizeClasses> capacities{};
-    for (unsigned c = 1; c < kSizeClasses; ++c) {
-      capacities[c] = static_cast<std::uint16_t>(size_class::capacity(c));
-    }
-    return capacities;
-  }();
-  // Whole pairs of cache lines, so that no two CPUs share any; and no multiple of a page, so that
-  // their records fall into different sets.
-  static constexpr std::size_t kStride = (kHeads[kSizeClasses] + 127) / 128 * 128;
-  static_assert(kStride % 4096 != 0);
+  static constexpr std::size_t kStride = record::kStride;
 
   Caches(unsigned units, os::Range records, std::unique_ptr<std::atomic<bool>[]> touched) noexcept;
 
-  std::byte* record(unsigned cpu) const noexcept {
-    return records_.data + cpu * kStride;
-  }
-  std::byte* mine() const noexcept {
-    return record(this_cpu_index());
-  }
-  static std::uint64_t peek(const std::byte* record, std::size_t field) noexcept {
-    return __atomic_load_n(reinterpret_cast<const std::uint64_t*>(record + field),
-                           __ATOMIC_RELAXED);
+  std::byte* record_of(unsigned cpu) const noexcept { return records_.data + cpu * kStride; }
+  std::byte* mine() const noexcept { return record_of(this_cpu_index()); }
+  static std::uint64_t peek(const std::byte* from, std::size_t field) noexcept {
+    return __atomic_load_n(reinterpret_cast<const std::uint64_t*>(from + field), __ATOMIC_RELAXED);
   }
   std::uint64_t add(std::size_t field, std::uint64_t value) noexcept {
     auto* const word = reinterpret_cast<std::uint64_t*>(records_.data + field);
@@ -212,7 +139,7 @@ class Caches {
   std::span<void* const> stack(unsigned cpu, unsigned size_class) const noexcept;
   void set_count(unsigned cpu, unsigned size_class, std::uint64_t count) noexcept;
   std::uint32_t* lock_of(unsigned cpu) const noexcept {
-    return reinterpret_cast<std::uint32_t*>(record(cpu));
+    return reinterpret_cast<std::uint32_t*>(record_of(cpu));
   }
 
   const unsigned units_;

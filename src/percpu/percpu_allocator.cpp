@@ -2,10 +2,10 @@
 //
 // The front of the percpu allocator.
 //
-//   allocate  pop from this CPU's stack -> zero what is not clean -> tag live       no lock
+//   allocate  pop from this CPU's stack -> zero what is not clean -> tag live       no lock, in line
 //             | empty: a batch from the heap, the rest into the stack               one short lock
 //             | no class: one run from the heap                                     one short lock
-//   free      tag live -> tag kept, push                                            no lock
+//   free      tag live -> tag kept, push                                            no lock, in line
 //             | full: half of the stack back to the heap                            one short lock
 //             | no tag: the heap frees it, if it knows it                           one short lock
 //
@@ -41,7 +41,6 @@ namespace {
 
 constexpr unsigned kMostUnits = 16384;  // CPU numbers of the kernel end far below
 constexpr std::size_t kLargestBatch = 16;
-constexpr unsigned kLargestSmallClass = 16;  // 128 bytes: zeroed in line
 
 // ---------------------------------------------------------------- objects
 
@@ -62,38 +61,6 @@ struct Object {
   const unsigned units = std::min(state.units, detail::open_units());
   for (unsigned unit = 0; unit < units; ++unit, unit0 += kPercpuUnitStride) {
     std::memset(unit0, 0, size_bytes);
-  }
-}
-
-// Stores that overlap, as a memset does inside, but in line: a call costs more than the stores.
-template <std::size_t kStores>
-[[gnu::always_inline]] inline void zero_overlapping(unsigned units, std::byte* unit0,
-                                                    std::size_t size_bytes) noexcept {
-  do {
-    std::byte* const last = unit0 + size_bytes - 16 * kStores;
-    for (std::size_t i = 0; i < kStores; ++i) {
-      std::memset(unit0 + 16 * i, 0, 16);
-      std::memset(last + 16 * i, 0, 16);
-    }
-    unit0 += kPercpuUnitStride;
-  } while (--units != 0);
-}
-
-/// Zeroes 8 to 128 bytes, a multiple of 8, in every open unit.
-[[gnu::always_inline]] inline void zero_units_small(unsigned units, std::byte* unit0,
-                                                    std::size_t size_bytes) noexcept {
-  units = std::min(units, detail::open_units());
-  if (size_bytes > 64) {
-    zero_overlapping<4>(units, unit0, size_bytes);
-  } else if (size_bytes > 32) {
-    zero_overlapping<2>(units, unit0, size_bytes);
-  } else if (size_bytes > 8) {
-    zero_overlapping<1>(units, unit0, size_bytes);
-  } else {
-    do {
-      std::memset(unit0, 0, 8);
-      unit0 += kPercpuUnitStride;
-    } while (--units != 0);
   }
 }
 
@@ -256,41 +223,6 @@ void check_not_lost(const PercpuState& state) noexcept {
   }
 }
 
-/// Everything but an object from this CPU's stack.
-[[gnu::noinline]] Result<PercpuPtr<std::byte>> allocate_slowly(PercpuState& state,
-                                                               std::size_t size_bytes,
-                                                               std::size_t align_bytes,
-                                                               unsigned found_class,
-                                                               Gfp gfp) noexcept {
-  if (size_bytes - 1 >= kPercpuMaxBytes || align_bytes - 1 >= kPercpuMaxAlign ||
-      !is_power_of_two(align_bytes)) {
-    return fail(Errc::invalid_argument);
-  }
-  check_not_lost(state);
-  if (has(gfp, Gfp::nowait)) {
-    return allocate_now(state, size_bytes, align_bytes, found_class, gfp);
-  }
-  const Result<PercpuPtr<std::byte>> p = found_class != 0
-                                             ? allocate_of_class(state, found_class, gfp)
-                                             : allocate_run(state, size_bytes, align_bytes, gfp);
-  state.caches->note_touched();
-  if (!p) {
-    state.failures.fetch_add(1, std::memory_order_relaxed);  // a count
-    return p;
-  }
-  state.caches->count_allocation();
-  return *p;
-}
-
-/// An object that the stack gave, but whose rest is not the fast path's: a tag elsewhere, a new peak,
-/// much to zero. Not counted yet.
-[[gnu::noinline]] Result<PercpuPtr<std::byte>> finish_slowly(PercpuState& state,
-                                                             void* address) noexcept {
-  state.caches->count_allocation();
-  const Object object = object_at(state, address);
-  return hand_out(state, object, object.tag->load());
-}
-
 /// Frees an object and half of the full stack it should have gone to, so that the next have room.
 [[gnu::noinline]] void return_batch(PercpuState& state, unsigned found_class,
                                     void* address) noexcept {
@@ -340,28 +272,23 @@ void check_not_lost(const PercpuState& state) noexcept {
   return nullptr;
 }
 
-/// The same where a sequence does it all.
-[[gnu::always_inline]] inline const char* free_object(PercpuState& state,
-                                                      std::byte* address) noexcept {
-  const detail::PercpuHot& hot = state.hot;
-  TagSlot* const slot = hot.tag_of(address);
-  if (slot == nullptr) [[unlikely]]
-    return free_slowly(state, address);
-  const Tag tag = slot->load();
-  const bool freeable = MMKIT_MUTATE(MMKIT_MUTANT_percpu_double_free_kept, tag.is_live(), true);
-  if (!freeable || reinterpret_cast<std::uintptr_t>(address) % percpu::kTagBytes != 0 ||
-      !percpu::Caches::count_free_fast(hot.records)) [[unlikely]] {
-    return free_slowly(state, address);
-  }
-  slot->store(tag.freed());
-  detail::tsan_release(address);
-  if (!percpu::Caches::push_fast(hot.records, tag.size_class(), address)) [[unlikely]] {
-    return_batch(state, tag.size_class(), address);
-  }
-  return nullptr;
+}  // namespace
+
+// ---------------------------------------------------------------- the rest of the fast path
+
+namespace percpu {
+
+std::byte* FastPath::finish(std::byte* unit0) const noexcept {
+  state_->caches->count_allocation();
+  const Object object = object_at(*state_, unit0);
+  return hand_out(*state_, object, object.tag->load()).unit0;
 }
 
-}  // namespace
+void FastPath::overflow(unsigned size_class, std::byte* unit0) const noexcept {
+  return_batch(*state_, size_class, unit0);
+}
+
+}  // namespace percpu
 
 // ---------------------------------------------------------------- the allocator's life
 
@@ -396,14 +323,19 @@ void PercpuState::on_child() noexcept {
   if (backing->inherited_by_fork()) return;
   lost_in_fork.store(true, std::memory_order_relaxed);
   // So that the fast paths need not ask.
-  hot.region.size_bytes = 0;
+  *fast = percpu::FastPath();
   caches->lock_for_ever();
 }
 
 }  // namespace detail
 
 PercpuAllocator::PercpuAllocator(std::unique_ptr<PercpuState> state) noexcept
-    : state_(std::move(state)) {}
+    : fast_(*state, state->caches->records(), state->space.first_region().first,
+            state->space.first_region().size_bytes, state->space.first_region().tags,
+            state->space.first_region().span_shift, state->units),
+      state_(std::move(state)) {
+  state_->fast = &fast_;
+}
 
 Result<std::unique_ptr<PercpuAllocator>> PercpuAllocator::create(
     const PercpuOptions& options) noexcept {
@@ -446,10 +378,6 @@ Result<std::unique_ptr<PercpuAllocator>> PercpuAllocator::create(
   if (const Status status = state->heap->start(options.reserved_bytes); !status) {
     return fail(status.error());
   }
-  state->hot.records = state->caches->records();
-  state->hot.region = state->space.first_region();
-  state->hot.offset_mask = (std::size_t{1} << state->hot.region.span_shift) - 1;
-  state->hot.units = units;
   if (const Status status = state->join_fork(LockRank::percpu_pages); !status) {
     return fail(status.error());
   }
@@ -486,32 +414,35 @@ PercpuAllocator::~PercpuAllocator() {
 
 // ---------------------------------------------------------------- calls
 
-Result<PercpuPtr<std::byte>> PercpuAllocator::allocate(std::size_t size_bytes,
-                                                       std::size_t align_bytes, Gfp gfp) noexcept {
+Result<PercpuPtr<std::byte>> PercpuAllocator::allocate_slowly(std::size_t size_bytes,
+                                                              std::size_t align_bytes,
+                                                              Gfp gfp) noexcept {
   PercpuState& state = *state_;
-  const detail::PercpuHot& hot = state.hot;
+  if (size_bytes - 1 >= kPercpuMaxBytes || align_bytes - 1 >= kPercpuMaxAlign ||
+      !is_power_of_two(align_bytes)) {
+    return fail(Errc::invalid_argument);
+  }
+  check_not_lost(state);
   const unsigned found_class = size_class::find(size_bytes, align_bytes);
-  void* address = nullptr;
-  if (found_class == 0 || !is_power_of_two(align_bytes) || has(gfp, Gfp::nowait) ||
-      !percpu::Caches::pop_fast(hot.records, found_class, address)) [[unlikely]] {
-    return allocate_slowly(state, size_bytes, align_bytes, found_class, gfp);
+  if (has(gfp, Gfp::nowait)) {
+    return allocate_now(state, size_bytes, align_bytes, found_class, gfp);
   }
-  TagSlot* const slot = hot.tag_of(address);
-  if (slot == nullptr || found_class > kLargestSmallClass ||
-      !percpu::Caches::count_allocation_fast(hot.records)) [[unlikely]] {
-    return finish_slowly(state, address);
+  // What the fast path left: large classes, an unregistered thread, no sequences at all.
+  if (void* const address = found_class != 0 ? state.caches->pop(found_class) : nullptr) {
+    const Object object = object_at(state, address);
+    state.caches->count_allocation();
+    return hand_out(state, object, object.tag->load());
   }
-  detail::tsan_acquire(address);
-  auto* const unit0 = static_cast<std::byte*>(address);
-  if (slot->load().state() == TagState::clean) {
-    slot->store({TagState::live, found_class});
-  } else {
-    if (MMKIT_MUTATE(MMKIT_MUTANT_percpu_not_zeroed_again, true, false)) {
-      zero_units_small(hot.units, unit0, 8 * found_class);
-    }
-    slot->store({TagState::live_present, found_class});
+  const Result<PercpuPtr<std::byte>> p = found_class != 0
+                                             ? allocate_of_class(state, found_class, gfp)
+                                             : allocate_run(state, size_bytes, align_bytes, gfp);
+  state.caches->note_touched();
+  if (!p) {
+    state.failures.fetch_add(1, std::memory_order_relaxed);  // a count
+    return p;
   }
-  return PercpuPtr<std::byte>{unit0};
+  state.caches->count_allocation();
+  return *p;
 }
 
 Result<PercpuPtr<std::byte>> PercpuAllocator::allocate_reserved(std::size_t size_bytes,
@@ -538,16 +469,14 @@ Result<PercpuPtr<std::byte>> PercpuAllocator::allocate_reserved(std::size_t size
   return PercpuPtr<std::byte>{taken->address};
 }
 
-void PercpuAllocator::free(PercpuPtr<std::byte> p) noexcept {
-  if (!p) return;
-  const char* const fault = free_object(*state_, p.unit0);
-  if (fault != nullptr) [[unlikely]]
-    report(fault, p.unit0);
+void PercpuAllocator::free_or_die(PercpuPtr<std::byte> p) noexcept {
+  const char* const fault = free_slowly(*state_, p.unit0);
+  if (fault != nullptr) report(fault, p.unit0);
 }
 
 Status PercpuAllocator::try_free(PercpuPtr<std::byte> p) noexcept {
-  if (!p) return {};
-  if (free_object(*state_, p.unit0) != nullptr) return fail(Errc::invalid_argument);
+  if (!p || fast_.free(p.unit0)) return {};
+  if (free_slowly(*state_, p.unit0) != nullptr) return fail(Errc::invalid_argument);
   return {};
 }
 

@@ -14,24 +14,6 @@
 
 namespace mmkit::detail {
 
-/// What the fast paths read, and nothing else does: a cache line.
-struct alignas(64) PercpuHot {
-  std::byte* records = nullptr;  ///< of the caches
-  percpu::AddressSpace::FirstRegion region{};
-  std::size_t offset_mask = 0;
-  unsigned units = 0;
-
-  /// The tag of an address in unit 0 of the first region; nullptr for any other.
-  percpu::TagSlot* tag_of(const void* address) const noexcept {
-    const std::uintptr_t distance = reinterpret_cast<std::uintptr_t>(address) - region.first;
-    const std::size_t offset = distance & offset_mask;
-    if (distance >= region.size_bytes || offset >= kPercpuUnitBytes) return nullptr;
-    return region.tags + (distance >> region.span_shift) * percpu::kChunkTags +
-           offset / percpu::kTagBytes;
-  }
-};
-static_assert(sizeof(PercpuHot) == 64);
-
 struct PercpuState final : ForkParticipant, percpu::KeptObjects {
   explicit PercpuState(unsigned how_many) noexcept : units(how_many), space(how_many) {}
   PercpuState(const PercpuState&) = delete;
@@ -46,7 +28,7 @@ struct PercpuState final : ForkParticipant, percpu::KeptObjects {
   void unlock_after_fork() noexcept override;
   void on_child() noexcept override;
 
-  PercpuHot hot;
+  percpu::FastPath* fast = nullptr;  ///< the allocator's
   const unsigned units;
   percpu::AddressSpace space;
   std::unique_ptr<SimPageAllocator> own_pages;  ///< mapped, when the caller brought no page source

@@ -6,7 +6,8 @@
 // (stride.hpp). What lies where in a chunk is the business of src/percpu:
 //
 //   PercpuAllocator   front: checks, zeroing, statistics               percpu_allocator.cpp
-//     Caches          a few free objects a CPU and size, without lock   caches.hpp
+//     FastPath        an object from this CPU's stock, in line          fast_path.hpp
+//     Caches          the stock: free objects by CPU and size           caches.hpp
 //     ChunkHeap       chunks by fullness, under one short lock           chunk_heap.hpp
 //       OffsetMap     which granules of the offset space are taken       offset_map.hpp
 //     Backing         gives units memory and takes it back               backing.hpp
@@ -21,9 +22,11 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mmkit/base/bits.hpp>
 #include <mmkit/base/gfp.hpp>
 #include <mmkit/base/result.hpp>
 #include <mmkit/page/page_source.hpp>
+#include <mmkit/percpu/fast_path.hpp>
 #include <mmkit/percpu/percpu_ptr.hpp>
 #include <mmkit/percpu/stride.hpp>
 
@@ -124,7 +127,15 @@ class PercpuAllocator {
   /// Complexity: small sizes O(1), usually without lock or atomic; zeroing open units.
   /// Source: the kernel's percpu allocator (map, hints, slots), Bonwick's magazines in front.
   Result<PercpuPtr<std::byte>> allocate(std::size_t size_bytes, std::size_t align_bytes,
-                                        Gfp gfp = Gfp::kernel) noexcept;
+                                        Gfp gfp = Gfp::kernel) noexcept {
+    const unsigned size_class = percpu::size_class::find(size_bytes, align_bytes);
+    if (size_class != 0 && is_power_of_two(align_bytes) && !has(gfp, Gfp::nowait)) [[likely]] {
+      std::byte* const unit0 = fast_.allocate(size_class);
+      if (unit0 != nullptr) [[likely]]
+        return PercpuPtr<std::byte>{unit0};
+    }
+    return allocate_slowly(size_bytes, align_bytes, gfp);
+  }
   /// The same out of the reserved part. Errors: also no_space when that is full.
   Result<PercpuPtr<std::byte>> allocate_reserved(std::size_t size_bytes,
                                                  std::size_t align_bytes) noexcept;
@@ -132,7 +143,10 @@ class PercpuAllocator {
   /// Frees. Null is fine. What this allocator never gave out is misuse: `address not of this
   /// allocator`; what is not live now: `free of memory not allocated`. Two frees at the same instant
   /// are caught at best effort. Complexity: as allocate; may give pages back.
-  void free(PercpuPtr<std::byte> p) noexcept;
+  void free(PercpuPtr<std::byte> p) noexcept {
+    if (p && !fast_.free(p.unit0)) [[unlikely]]
+      free_or_die(p);
+  }
   /// The same, but misuse is an answer: invalid_argument, nothing changed.
   Status try_free(PercpuPtr<std::byte> p) noexcept;
 
@@ -156,6 +170,11 @@ class PercpuAllocator {
 
  private:
   explicit PercpuAllocator(std::unique_ptr<detail::PercpuState> state) noexcept;
+  Result<PercpuPtr<std::byte>> allocate_slowly(std::size_t size_bytes, std::size_t align_bytes,
+                                               Gfp gfp) noexcept;
+  void free_or_die(PercpuPtr<std::byte> p) noexcept;
+
+  percpu::FastPath fast_;
   std::unique_ptr<detail::PercpuState> state_;
 };
 
