@@ -27,8 +27,13 @@ class SwitchLock final : public ForkParticipant {
  public:
   Mutex mutex{LockRank::leaf};
 
-  void lock_for_fork() noexcept override MMKIT_NO_THREAD_SAFETY_ANALYSIS { mutex.lock_for_fork(); }
-  void unlock_after_fork() noexcept override MMKIT_NO_THREAD_SAFETY_ANALYSIS { mutex.unlock(); }
+  void lock_for_fork() noexcept override MMKIT_NO_THREAD_SAFETY_ANALYSIS {
+    MMKIT_MUTATE(MMKIT_MUTANT_percpu_ref_forks_in_a_switch, mutex.lock_for_fork(),
+                 static_cast<void>(0));
+  }
+  void unlock_after_fork() noexcept override MMKIT_NO_THREAD_SAFETY_ANALYSIS {
+    MMKIT_MUTATE(MMKIT_MUTANT_percpu_ref_forks_in_a_switch, mutex.unlock(), static_cast<void>(0));
+  }
 };
 
 SwitchLock& switches() noexcept {

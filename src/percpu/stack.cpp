@@ -22,6 +22,7 @@ bool percpu_stack_unlock_stale(PercpuPtr<std::byte> record) noexcept {
   std::uint32_t* const lock = this_cpu_ptr(lock_of(record));
   std::uint32_t seen = __atomic_load_n(lock, __ATOMIC_RELAXED);
   if (seen == 0 || seen == percpu_lock_token()) return false;
+  MMKIT_MUTATE(MMKIT_MUTANT_percpu_stack_keeps_stale_locks, static_cast<void>(0), return false);
   // Of several that come here one succeeds; the others find it done. Relaxed: whoever held the lock
   // is in another process, and has nothing to tell this one.
   __atomic_compare_exchange_n(lock, &seen, 0, /*weak=*/false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
