@@ -12,9 +12,15 @@ AddressSpace::AddressSpace(unsigned units) noexcept
       span_shift_(log2_ceil(chunk_bytes_)) {}
 
 AddressSpace::~AddressSpace() {
+  unmap();
+  for (const Region& region : regions_) {
+    if (region.notes.data != nullptr) static_cast<void>(os::unmap(region.notes));
+  }
+}
+
+void AddressSpace::unmap() noexcept {
   for (Region& region : regions_) {
-    if (region.addresses.data != nullptr) os::unmap(region.addresses);
-    if (region.notes.data != nullptr) os::unmap(region.notes);
+    if (region.addresses.data != nullptr && os::unmap(region.addresses)) region.addresses = {};
   }
 }
 
@@ -34,7 +40,7 @@ Status AddressSpace::add_region() noexcept {
   const Result<os::Range> notes =
       os::map_private(align_up<std::size_t>(places * (kChunkTags + sizeof(Chunk*)), kPageSize));
   if (!notes) {
-    os::unmap(*addresses);
+    static_cast<void>(os::unmap(*addresses));
     return fail(notes.error());
   }
   region.addresses = *addresses;

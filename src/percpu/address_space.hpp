@@ -56,6 +56,12 @@ class AddressSpace {
   /// The lowest free place. Errors: out_of_memory.
   Result<Place> take_place() noexcept;
   void give_place(const Place& place) noexcept;
+  /// Gives up the addresses of all chunks at once, at the end; nothing may use them any more.
+  void unmap() noexcept;
+  /// False once they are gone: the system may refuse, region by region.
+  bool has_addresses(const Place& place) const noexcept {
+    return regions_[place.region].addresses.data != nullptr;
+  }
   /// The first place in use at or after (region, index); its `chunk` is null when there is none.
   Place next_place(unsigned region, unsigned index) const noexcept;
 

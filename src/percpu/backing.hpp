@@ -28,6 +28,8 @@ class Backing {
   /// Takes all memory of a chunk and its addresses. False when the system cannot now (the chunk is as
   /// before).
   virtual bool close(Chunk& chunk) noexcept = 0;
+  /// Gives up what is behind a chunk whose addresses are gone.
+  virtual void forget(Chunk&) noexcept {}
 
   /// Whether populate() does nothing but succeed: then it may be skipped, and the mutex with it.
   virtual bool populates_by_itself() const noexcept = 0;

@@ -27,7 +27,7 @@ Result<std::unique_ptr<Caches>> Caches::create(unsigned units) noexcept {
     caches.reset(new (std::nothrow) Caches(units, *records, std::move(touched)));
   }
   if (caches == nullptr) {
-    os::unmap(*records);
+    static_cast<void>(os::unmap(*records));
     return fail(Errc::out_of_memory);
   }
   const unsigned allowed = std::min(units, os::allowed_cpus_end());
@@ -42,7 +42,7 @@ Result<std::unique_ptr<Caches>> Caches::create(unsigned units) noexcept {
 }
 
 Caches::~Caches() {
-  os::unmap(records_);
+  static_cast<void>(os::unmap(records_));
 }
 
 void Caches::raise_peak(std::int64_t live) noexcept {

@@ -96,7 +96,6 @@ class Chunk final : public PercpuChunk, public ListNode<>, public ListNode<HeldT
   unsigned pins = 0;          ///< visits under way: it must not end
   bool isolated = false;      ///< waiting to be depopulated, or sidelined after it
   bool is_reserved = false;   ///< for allocate_reserved()
-  bool is_first = false;      ///< never ends before the allocator
 };
 
 }  // namespace mmkit::percpu

@@ -148,6 +148,7 @@ class ChunkHeap {
   std::size_t release_granule(Chunk& chunk, unsigned granule) noexcept MMKIT_REQUIRES(lock_);
 
   Result<Chunk*> add_chunk(bool is_reserved) noexcept MMKIT_REQUIRES(pages_);
+  /// Ends a chunk that nobody uses. False when the system refuses.
   bool end_chunk(Chunk& chunk) noexcept MMKIT_REQUIRES(pages_) MMKIT_EXCLUDES(lock_);
   void destroy(Chunk& chunk) noexcept MMKIT_REQUIRES(lock_);
   void tend_now() noexcept MMKIT_EXCLUDES(pages_, lock_);
@@ -191,9 +192,15 @@ class ChunkHeap {
 template <class F>
 void ChunkHeap::for_each_chunk(F&& visit) {
   unsigned region = 0, index = 0;
+  // Also when the visitor throws.
+  struct Unpinned {
+    ChunkHeap& heap;
+    Chunk& chunk;
+    ~Unpinned() { heap.unpin(chunk); }
+  };
   while (Chunk* const chunk = pin_next(region, index)) {
+    const Unpinned afterwards{*this, *chunk};
     visit(*chunk);
-    unpin(*chunk);
   }
 }
 

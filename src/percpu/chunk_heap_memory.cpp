@@ -37,10 +37,16 @@ Status ChunkHeap::start(std::size_t reserved_bytes) noexcept {
 
 ChunkHeap::~ChunkHeap() {
   MutexLock pages(pages_);
+  // All addresses in one go; chunk by chunk only where the system refuses that.
+  space_.unmap();
   ShortLockGuard lock(lock_);
   while (Chunk* const chunk = chunk_after(0, 0)) {
     lock.unlock();
-    static_cast<void>(backing_.close(*chunk));  // if it cannot, the addresses go at the end
+    if (!space_.has_addresses(chunk->place)) {
+      backing_.forget(*chunk);
+    } else {
+      static_cast<void>(backing_.close(*chunk));  // what stays mapped must not go to somebody else
+    }
     lock.lock();
     if (is_listed(*chunk)) slots_[chunk->slot].remove(*chunk);
     destroy(*chunk);
@@ -79,7 +85,7 @@ void ChunkHeap::destroy(Chunk& chunk) noexcept {
 bool ChunkHeap::end_chunk(Chunk& chunk) noexcept {
   {
     ShortLockGuard lock(lock_);
-    if (!chunk.is_free() || chunk.pins != 0) return false;
+    if (!chunk.is_free() || chunk.pins != 0 || &chunk == first_chunk_) return true;
     slots_[chunk.slot].remove(chunk);  // nobody allocates there from now on
     set_held(chunk, kAllBlocks, 0);
   }
@@ -110,7 +116,8 @@ void ChunkHeap::end_free_chunks() noexcept {
       if (at->slot != kFree) return;
       next = slots_[kFree].next(*at);
     }
-    if (at != kept) static_cast<void>(end_chunk(*at));
+    // One that the system refuses is at the end of the list again: the next call tries again.
+    if (at != kept && !end_chunk(*at)) return;
     at = next;
   }
 }
@@ -135,13 +142,14 @@ Status ChunkHeap::populate_blocks(Chunk& chunk, BlockSet blocks) noexcept {
     status = backing_.populate(chunk, run);
     if (status) done |= blocks_between(run.begin, run.end);
   }
-  {
-    ShortLockGuard lock(lock_);
-    chunk.populated |= done;
-    if (!backing_.populates_by_itself()) set_held(chunk, done, units_);
-    update(chunk);
+  // All or none. Nobody has seen the blocks yet, so nothing in them has to be kept.
+  for (BlockSet rest = status ? 0 : done; rest != 0;) {
+    done &= ~backing_.depopulate(chunk, pop_run(rest), chunk.populated).blocks;
   }
-  if (!status) static_cast<void>(depopulate_blocks(chunk, done));
+  ShortLockGuard lock(lock_);
+  chunk.populated |= done;
+  if (!backing_.populates_by_itself()) set_held(chunk, done, units_);
+  update(chunk);
   return status;
 }
 

@@ -50,9 +50,13 @@ bool MappedBacking::close(Chunk& chunk) noexcept {
   // One mapping over all of them. It needs no more mappings than there are, so it fails only when
   // the system is out of memory altogether.
   if (!os::close({chunk.place.base, chunk_bytes_})) return false;
+  forget(chunk);
+  return true;
+}
+
+void MappedBacking::forget(Chunk& chunk) noexcept {
   free_pages(pages_of(chunk));
   --chunks_;
-  return true;
 }
 
 std::size_t MappedBacking::metadata_bytes() const noexcept {

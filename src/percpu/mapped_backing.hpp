@@ -56,6 +56,7 @@ class MappedBacking final : public Backing {
 
   Status open(Chunk& chunk) noexcept override;
   bool close(Chunk& chunk) noexcept override;
+  void forget(Chunk& chunk) noexcept override;
   bool populates_by_itself() const noexcept override { return false; }
   Status populate(Chunk& chunk, BlockRun blocks) noexcept override;
   Status hold(Chunk&, BlockRun, unsigned) noexcept override { return {}; }  // they are, by now

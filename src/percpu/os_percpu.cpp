@@ -101,9 +101,11 @@ Status close(Range range) noexcept {
 
 Status map_shared(Range at, SharedRange file) noexcept {
   const KeptErrno kept;
-  return outcome(map_over(at, PROT_READ | PROT_WRITE, MAP_SHARED, file.fd, file.offset_bytes) &&
-                 (::madvise(at.data, at.size_bytes, MADV_DONTFORK) == 0 ||
-                  (static_cast<void>(close(at)), false)));
+  if (!map_over(at, PROT_READ | PROT_WRITE, MAP_SHARED, file.fd, file.offset_bytes)) {
+    return fail(Errc::out_of_memory);
+  }
+  // To say "no" while the mapping stays would let its pages be given to somebody else.
+  return outcome(::madvise(at.data, at.size_bytes, MADV_DONTFORK) == 0 || !close(at));
 }
 
 Status make_present(Range range) noexcept {
@@ -139,9 +141,9 @@ Status leave_out_of_fork(Range range) noexcept {
   return outcome(::madvise(range.data, range.size_bytes, MADV_DONTFORK) == 0);
 }
 
-void unmap(Range range) noexcept {
+bool unmap(Range range) noexcept {
   const KeptErrno kept;
-  static_cast<void>(::munmap(range.data, range.size_bytes));
+  return ::munmap(range.data, range.size_bytes) == 0;
 }
 
 unsigned allowed_cpus_end() noexcept {

@@ -31,7 +31,8 @@ Status open(Range range) noexcept;
 /// Takes memory or a mapping away again: the range is reserved as before. Errors: out_of_memory (the
 /// system may need a mapping more than before); then nothing has changed.
 Status close(Range range) noexcept;
-/// Maps a piece of a shareable file there. Errors: out_of_memory; nothing changed.
+/// Maps a piece of a shareable file there, for this process and not for the child of a fork (unless
+/// the system can neither do that nor undo the mapping). Errors: out_of_memory; nothing changed.
 Status map_shared(Range at, SharedRange file) noexcept;
 /// Makes the memory of an opened range present, zero where it was absent. Errors: out_of_memory.
 Status make_present(Range range) noexcept;
@@ -40,8 +41,8 @@ Status make_present(Range range) noexcept;
 Status discard(std::span<const Range> ranges) noexcept;
 /// Leaves a range out of the children of a fork. Errors: out_of_memory.
 Status leave_out_of_fork(Range range) noexcept;
-/// Gives up the addresses.
-void unmap(Range range) noexcept;
+/// Gives up the addresses; false when the system refuses.
+bool unmap(Range range) noexcept;
 
 /// The highest CPU this thread may run on now, plus one; at least 1.
 unsigned allowed_cpus_end() noexcept;
