@@ -2,10 +2,12 @@
 #include "page_failing_system.hpp"
 
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 
 #include <atomic>
 #include <cerrno>
+#include <cstdarg>
 #include <mmkit/page/page_size.hpp>
 #include <new>
 #include <utility>
@@ -17,11 +19,13 @@ int __real_munmap(void*, size_t);                        // NOLINT
 int __real_madvise(void*, size_t, int);                  // NOLINT
 int __real_memfd_create(const char*, unsigned);          // NOLINT
 int __real_ftruncate(int, off_t);                        // NOLINT
+long __real_syscall(long, ...);                          // NOLINT
 void* __wrap_mmap(void*, size_t, int, int, int, off_t);
 int __wrap_munmap(void*, size_t);
 int __wrap_madvise(void*, size_t, int);
 int __wrap_memfd_create(const char*, unsigned);
 int __wrap_ftruncate(int, off_t);
+long __wrap_syscall(long, ...);
 }
 
 namespace mmkit::testing {
@@ -125,6 +129,19 @@ int __wrap_memfd_create(const char* name, unsigned flags) {
 }
 int __wrap_ftruncate(int fd, off_t size) {
   return fails(SystemCall::ftruncate) ? -1 : __real_ftruncate(fd, size);
+}
+// Six arguments, whether or not there are so many: the C library's own does the same.
+long __wrap_syscall(long number, ...) {
+  long arguments[6];
+  va_list list;
+  va_start(list, number);
+  for (long& argument : arguments) argument = va_arg(list, long);
+  va_end(list);
+#ifdef SYS_process_madvise
+  if (number == SYS_process_madvise && fails(SystemCall::process_madvise)) return -1;
+#endif
+  return __real_syscall(number, arguments[0], arguments[1], arguments[2], arguments[3],
+                        arguments[4], arguments[5]);
 }
 
 // The library's metadata. The ordinary operator new behind them, so that every delete fits.

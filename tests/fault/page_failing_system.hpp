@@ -3,8 +3,9 @@
 // FailingSystem - fails the n-th call to the system's memory functions, or the n-th allocation of
 // metadata, once or for ever, and counts what was asked for.
 //
-// The linker sends mmap, munmap, madvise, memfd_create and ftruncate of this executable to the
-// doubles in page_failing_system.cpp (--wrap), which also replaces the nothrow operator new.
+// The linker sends mmap, munmap, madvise, memfd_create, ftruncate and syscall (for process_madvise
+// alone) of this executable to the doubles in page_failing_system.cpp (--wrap), which also replaces
+// the nothrow operator new.
 // Locking: one thread at a time uses it; the calls it watches may come from any
 #pragma once
 
@@ -14,8 +15,8 @@
 
 namespace mmkit::testing {
 
-enum class SystemCall { mmap, munmap, madvise, memfd_create, ftruncate, metadata };
-inline constexpr std::size_t kSystemCalls = 6;
+enum class SystemCall { mmap, munmap, madvise, memfd_create, ftruncate, metadata, process_madvise };
+inline constexpr std::size_t kSystemCalls = 7;
 enum class Failing { once, for_ever };
 
 /// Watches the calls while it lives; fails none until told.
