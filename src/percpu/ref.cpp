@@ -153,6 +153,8 @@ std::int64_t PercpuRef::close_units() noexcept {
   const bool atomics = percpu_mode() == PercpuMode::fallback;
   MMKIT_MUTATE(MMKIT_MUTANT_percpu_ref_sum_after_adding, static_cast<void>(0),
                (central_.fetch_sub(kBias), detail::hold_window_open()));
+  MMKIT_MUTATE(MMKIT_MUTANT_percpu_ref_forks_in_a_switch, static_cast<void>(0),
+               detail::hold_window_open());
   std::uint64_t sum = 0;
   for (unsigned cpu = 0; cpu < detail::open_units_of(units_); ++cpu) {
     std::uint64_t* const unit = per_cpu_ptr(counts_, cpu);

@@ -78,7 +78,7 @@ std::byte* percpu_first_use(std::atomic<std::byte*>& where, std::size_t size_byt
   if (MMKIT_MUTATE(MMKIT_MUTANT_static_percpu_last_wins,
                    where.compare_exchange_strong(first, memory->unit0, std::memory_order_acq_rel,
                                                  std::memory_order_acquire),
-                   (where.store(memory->unit0), true))) {
+                   (hold_window_open(), where.store(memory->unit0), true))) {
     return memory->unit0;
   }
   PercpuAllocator::instance().free(*memory);

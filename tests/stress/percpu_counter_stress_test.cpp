@@ -65,19 +65,27 @@ TEST(PercpuCounterStress, SetCountsEachAddAtMostOnceAndForgetsNoLaterOne) {
   std::atomic<std::uint64_t> begun{0}, ended{0};
   std::atomic<bool> stop{false};
   testing::Crew crew;
+  const testing::StopAtEnd stop_at_end(stop);
   crew.add([&] {
+    // Beside the setter, not in turns with it.
+    testing::bind_thread(::pthread_self(), {testing::allowed_cpus().back()});
     counter.add(0);  // the first operation of a thread may fold
     for (std::uint64_t i = 1; !stop.load(std::memory_order_relaxed); ++i) {
-      begun.store(i);
+      // Release: whoever sees that it ended sees what it added, and that it begun.
+      begun.store(i, std::memory_order_release);
       counter.add(1);
-      ended.store(i);
+      ended.store(i, std::memory_order_release);
     }
   });
+  testing::bind_thread(::pthread_self(), {testing::allowed_cpus().front()});
   crew.start();
-  while (ended.load() < 1000) std::this_thread::yield();
-  const std::uint64_t sets = scaled(20'000, 500);
+  constexpr std::uint64_t kBetween = 500;
+  const std::uint64_t sets = scaled(20'000, 200);
   std::uint64_t begun_at_last = 0;
   for (std::uint64_t i = 0; i < sets; ++i) {
+    // More in the local than can be added while a set is under way.
+    const std::uint64_t begun_before = begun.load();
+    while (ended.load() < begun_before + kBetween) std::this_thread::yield();
     const std::uint64_t ended_before = ended.load();
     counter.set(0);
     begun_at_last = begun.load();
@@ -85,10 +93,10 @@ TEST(PercpuCounterStress, SetCountsEachAddAtMostOnceAndForgetsNoLaterOne) {
     const std::uint64_t begun_after = begun.load();
     ASSERT_GE(sum, 0) << "set " << i;
     ASSERT_LE(sum, static_cast<std::int64_t>(begun_after - ended_before)) << "set " << i;
-    if (i % 64 == 0) std::this_thread::yield();
   }
   stop = true;
   crew.join();
+  testing::bind_thread(::pthread_self(), testing::allowed_cpus());
   // What began after the last set is there to the last one.
   EXPECT_GE(counter.sum(), static_cast<std::int64_t>(ended.load() - begun_at_last));
 }

@@ -234,18 +234,19 @@ TEST(PercpuRefStress, AForkFindsNoSwitchHalfDone) {
   ref->get();
   std::atomic<bool> stop{false};
   testing::Crew crew;
+  const testing::StopAtEnd stop_at_end(stop);
   crew.add([&] {
     while (!stop.load(std::memory_order_relaxed)) {
       ref->switch_to_atomic();
       ref->switch_to_percpu();
       // Lets the fork have the lock: a mutex is not fair.
-      for (int pause = 0; pause < 20; ++pause) std::this_thread::yield();
+      for (int pause = 0; pause < 4; ++pause) std::this_thread::yield();
     }
   });
   crew.start();
   for (std::uint64_t i = 0; i < forks; ++i) {
     ASSERT_EQ(testing::run_in_child([&] {
-                ::alarm(60);  // for a child that waits for ever
+                ::alarm(10);  // for a child that waits for ever
                 ref->get();
                 ref->kill();
                 for (int left = 3; left != 0; --left) {

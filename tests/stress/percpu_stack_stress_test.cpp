@@ -114,6 +114,7 @@ TEST(PercpuStackStress, AForkInTheMiddleOfADrainLeavesTheChildAStackThatWorks) {
   const std::unique_ptr<Item[]> items = std::make_unique<Item[]>(64);
   std::atomic<bool> stop{false};
   testing::Crew crew;
+  const testing::StopAtEnd stop_at_end(stop);
   crew.add([&] {
     std::size_t at = 0;
     while (!stop.load(std::memory_order_relaxed)) {
@@ -124,7 +125,7 @@ TEST(PercpuStackStress, AForkInTheMiddleOfADrainLeavesTheChildAStackThatWorks) {
   crew.start();
   for (std::uint64_t i = 0; i < forks; ++i) {
     ASSERT_EQ(testing::run_in_child([&] {
-                ::alarm(60);  // for a child that waits for ever
+                ::alarm(10);  // for a child that waits for ever
                 for (const unsigned cpu : testing::allowed_cpus()) {
                   testing::bind_thread(::pthread_self(), {cpu});
                   while (stack.pop() != nullptr) {

@@ -71,6 +71,18 @@ class Crew {
   std::vector<std::thread> threads_;
 };
 
+/// Tells a crew to stop when the scope ends, on a failed assertion too. Declared after the crew.
+class StopAtEnd {
+ public:
+  explicit StopAtEnd(std::atomic<bool>& stop) : stop_(stop) {}
+  StopAtEnd(const StopAtEnd&) = delete;
+  StopAtEnd& operator=(const StopAtEnd&) = delete;
+  ~StopAtEnd() { stop_ = true; }
+
+ private:
+  std::atomic<bool>& stop_;
+};
+
 /// An allocator with so many units, or the test process ends.
 inline std::unique_ptr<PercpuAllocator> make_percpu_allocator(unsigned units) {
   PercpuOptions options;
