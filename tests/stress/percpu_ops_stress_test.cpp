@@ -137,13 +137,14 @@ struct HandOver {
   static bool child() {
     Token lonely;
     Token* const taken = this_cpu_xchg(slot(), &lonely);
-    // Perhaps of another CPU by now; then both are in slots still.
-    std::vector<Token*> all;
+    // No memory is taken here: a sanitizer's heap may be locked by a thread that is gone.
+    unsigned put = 0;
     for (unsigned cpu = 0; cpu < memory().units(); ++cpu) {
-      all.push_back(per_cpu_read(slot(), cpu));
+      const Token* const there = per_cpu_read(slot(), cpu);
+      if (there == taken) return false;
+      put += there == &lonely ? 1u : 0u;
     }
-    return std::count(all.begin(), all.end(), &lonely) == 1 &&
-           std::count(all.begin(), all.end(), taken) == 0;
+    return put == 1;
   }
 };
 
