@@ -38,7 +38,7 @@ Status AddressSpace::add_region() noexcept {
   const Result<os::Range> addresses = os::reserve(size_bytes);
   if (!addresses) return fail(addresses.error());
   const Result<os::Range> notes =
-      os::map_private(align_up<std::size_t>(places * (kChunkTags + sizeof(Chunk*)), kPageSize));
+      os::map_private(align_up<std::size_t>(places * kPlaceNotes, kPageSize));
   if (!notes) {
     static_cast<void>(os::unmap(*addresses));
     return fail(notes.error());
@@ -108,14 +108,6 @@ bool AddressSpace::locate(const void* address, Location& location) const noexcep
     return true;
   }
   return false;
-}
-
-std::size_t AddressSpace::metadata_bytes() const noexcept {
-  std::size_t bytes = 0;
-  for (const Region& region : regions_) {
-    bytes += region.used * (kChunkTags + sizeof(Chunk*));
-  }
-  return bytes;
 }
 
 }  // namespace mmkit::percpu

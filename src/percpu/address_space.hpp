@@ -101,7 +101,8 @@ class AddressSpace {
 
   /// Bytes of one chunk's units, gaps between them included.
   std::size_t chunk_bytes() const noexcept { return chunk_bytes_; }
-  std::size_t metadata_bytes() const noexcept;
+  /// Bytes that are noted of a place.
+  static constexpr std::size_t kPlaceNotes = kChunkTags + sizeof(Chunk*);
 
  private:
   static constexpr unsigned kRegions = 16;

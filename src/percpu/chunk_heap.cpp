@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <mmkit/base/bits.hpp>
 #include <mmkit/base/mutant.hpp>
+#include <mmkit/percpu/tsan.hpp>
 
 namespace mmkit::percpu {
 namespace {
@@ -246,6 +247,8 @@ Result<std::size_t> ChunkHeap::release(const Location& where) noexcept {
 void ChunkHeap::release_many(std::span<void* const> objects) noexcept {
   ShortLockGuard lock(lock_);
   for (void* const object : objects) {
+    // A CPU kept it, in a sequence that ThreadSanitizer does not see.
+    detail::tsan_acquire(object);
     const Location where = location_of(space_, object);
     release_granule(**where.chunk, where.offset / kGranuleBytes);
   }
@@ -266,7 +269,7 @@ ChunkHeap::Totals ChunkHeap::totals() const noexcept {
   totals.taken_bytes = taken_bytes_;
   totals.min_bytes = min_bytes_;
   totals.max_bytes = max_bytes_;
-  totals.metadata_bytes = chunks_ * sizeof(Chunk) + space_.metadata_bytes();
+  totals.metadata_bytes = chunks_ * (sizeof(Chunk) + AddressSpace::kPlaceNotes);
   for (const Chunk* at = chunk_after(0, 0); at != nullptr;
        at = chunk_after(at->place.region, at->place.index + 1)) {
     totals.populated_blocks += count_blocks(at->populated);

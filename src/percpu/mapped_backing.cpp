@@ -42,7 +42,7 @@ Status MappedBacking::open(Chunk& chunk) noexcept {
   // The addresses stay reserved as they are: an access to a page that is not populated faults.
   chunk.memory.reset(new (std::nothrow) MappedMemory);
   if (chunk.memory == nullptr) return fail(Errc::out_of_memory);
-  ++chunks_;
+  chunks_.fetch_add(1, std::memory_order_relaxed);
   return {};
 }
 
@@ -56,11 +56,11 @@ bool MappedBacking::close(Chunk& chunk) noexcept {
 
 void MappedBacking::forget(Chunk& chunk) noexcept {
   free_pages(pages_of(chunk));
-  --chunks_;
+  chunks_.fetch_sub(1, std::memory_order_relaxed);
 }
 
 std::size_t MappedBacking::metadata_bytes() const noexcept {
-  return chunks_ * sizeof(MappedMemory);
+  return chunks_.load(std::memory_order_relaxed) * sizeof(MappedMemory);
 }
 
 std::byte* MappedBacking::entry_address(const Chunk& chunk, unsigned unit,

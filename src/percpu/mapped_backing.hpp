@@ -27,6 +27,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <memory>
 #include <mmkit/page/page_source.hpp>
 
@@ -86,7 +87,7 @@ class MappedBacking final : public Backing {
   unsigned units_;
   std::size_t chunk_bytes_;
   PageSource& pages_;
-  std::size_t chunks_ = 0;
+  std::atomic<std::size_t> chunks_{0};  ///< a count, also read by whoever holds no lock
 };
 
 }  // namespace mmkit::percpu
