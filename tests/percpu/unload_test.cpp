@@ -9,6 +9,8 @@
 #include <pthread.h>
 #include <time.h>
 
+#include <mmkit/percpu/percpu_allocator.hpp>
+#include <mmkit/percpu/static_percpu.hpp>
 #include <mmkit/percpu/this_cpu.hpp>
 #include <thread>
 #include <vector>
@@ -21,6 +23,7 @@ namespace {
 
 using Add = void (*)(long*, long);
 using AddReturn = long (*)(long*, long);
+using Hit = long* (*)();
 
 template <class Function>
 Function symbol(void* plugin, const char* name) {
@@ -75,6 +78,30 @@ TEST(PercpuUnload, AClosedObjectIsStillThere) {
   void* const again = ::dlopen(MMKIT_PERCPU_PLUGIN, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
   EXPECT_NE(again, nullptr);
   if (again != nullptr) ::dlclose(again);
+}
+
+// Its statics are those that they were when it is loaded again, and lie apart from the program's.
+TEST(PercpuUnload, StaticsOfAClosedObjectKeepTheirValues) {
+  static constinit StaticPercpu<long> of_the_program;
+  this_cpu_inc(of_the_program.get());
+  long* first = nullptr;
+  constexpr long kTimes = 10;
+  for (long i = 0; i < kTimes; ++i) {
+    void* const plugin = ::dlopen(MMKIT_PERCPU_PLUGIN, RTLD_NOW | RTLD_LOCAL);
+    ASSERT_NE(plugin, nullptr) << ::dlerror();
+    long* const hits = symbol<Hit>(plugin, "plugin_hit")();
+    if (first == nullptr) first = hits;
+    EXPECT_EQ(hits, first);
+    EXPECT_EQ(::dlclose(plugin), 0);
+  }
+  EXPECT_NE(first, of_the_program.get().unit0);
+  EXPECT_TRUE(PercpuAllocator::instance().contains(first));
+  long sum = 0;
+  for (unsigned cpu = 0; cpu < PercpuAllocator::instance().units(); ++cpu) {
+    sum += per_cpu_read(PercpuPtr<long>{first}, cpu);
+  }
+  EXPECT_EQ(sum % kTimes, 0) << "repeated tests go on counting";
+  EXPECT_GE(sum, kTimes);
 }
 #endif
 
