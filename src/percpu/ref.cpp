@@ -88,8 +88,9 @@ PercpuRef::~PercpuRef() {
 bool PercpuRef::count_here_unready(std::uint64_t amount) noexcept {
 #if MMKIT_PERCPU_HAS_RSEQ
   while (detail::percpu_enter_thread()) {
-    const auto outcome =
-        detail::rseq::add_through_gate<kPercpuUnitStride>(counts_.unit0, amount, &gate_);
+    std::uint64_t* const unit0 = counts_.unit0;
+    detail::tsan_release(this);
+    const auto outcome = detail::rseq::add_through_gate<kPercpuUnitStride>(unit0, amount, &gate_);
     if (outcome == detail::rseq::Outcome::done) return true;
     if (outcome == detail::rseq::Outcome::refused) return false;
   }
@@ -122,9 +123,9 @@ bool PercpuRef::tryget_centrally(Of which) noexcept {
   do {
     if ((seen & ~kDead) == 0) return false;
     if (which == Of::live && (seen & kDead) != 0) return false;
-    // Relaxed: one that was there already keeps the object; how the caller came to see the object is
-    // its own affair.
-  } while (!central_.compare_exchange_weak(seen, seen + 1, std::memory_order_relaxed));
+    // Acquire: pairs with the release in revive().
+  } while (!central_.compare_exchange_weak(seen, seen + 1, std::memory_order_acquire,
+                                           std::memory_order_relaxed));
   return true;
 }
 
@@ -205,7 +206,9 @@ void PercpuRef::revive(bool only_at_zero) noexcept {
     lock.unlock();
     report(only_at_zero ? "reference count in use" : "reference count not killed", seen & ~kDead);
   }
-  // The first reference comes back in the same step as kDead goes. Release: pairs with is_dying().
+  detail::tsan_release(this);
+  // The first reference comes back in the same step as kDead goes. Release: pairs with is_dying() and
+  // tryget_live().
   central_.fetch_add(kDead + 1, std::memory_order_acq_rel);
   if (!stays_central_) open_units();
 }

@@ -78,15 +78,19 @@ class alignas(64) PercpuRef {
   /// Drops a reference. After a kill the last one calls release, in this thread. Thread safety: safe,
   /// also in signal handlers as far as release is.
   void put() noexcept {
-    detail::tsan_release(this);
     if (!count_here(std::uint64_t{0} - 1)) [[unlikely]]
       put_centrally();
   }
-  /// Takes a reference unless there is none left. Thread safety: safe, also in signal handlers.
-  [[nodiscard]] bool tryget() noexcept { return count_here(1) || tryget_centrally(Of::any); }
-  /// Takes a reference unless it was killed. False for sure once the kill is confirmed. Thread
-  /// safety: safe, also in signal handlers.
-  [[nodiscard]] bool tryget_live() noexcept { return count_here(1) || tryget_centrally(Of::live); }
+  /// Takes a reference unless there is none left; what was done before the last reinit() is seen
+  /// then. Thread safety: safe, also in signal handlers.
+  [[nodiscard]] bool tryget() noexcept {
+    return (count_here(1) && seen()) || tryget_centrally(Of::any);
+  }
+  /// Takes a reference unless it was killed; otherwise as tryget(). False for sure once the kill is
+  /// confirmed. Thread safety: safe, also in signal handlers.
+  [[nodiscard]] bool tryget_live() noexcept {
+    return (count_here(1) && seen()) || tryget_centrally(Of::live);
+  }
 
   /// From now on it counts centrally, tryget_live() fails, and the first reference is dropped: the
   /// last put calls release, this one if there is no other. A second kill does nothing. The caller
@@ -136,13 +140,20 @@ class alignas(64) PercpuRef {
   // Adds to this CPU's unit; false when it is not there that is counted.
   [[gnu::always_inline]] bool count_here(std::uint64_t amount) noexcept {
 #if MMKIT_PERCPU_HAS_RSEQ
-    const auto outcome =
-        detail::rseq::add_through_gate<kPercpuUnitStride>(counts_.unit0, amount, &gate_);
+    std::uint64_t* const unit0 = counts_.unit0;
+    detail::tsan_release(this);  // the last look at *this that it sees: a put may be the end of it
+    const auto outcome = detail::rseq::add_through_gate<kPercpuUnitStride>(unit0, amount, &gate_);
     if (outcome == detail::rseq::Outcome::done) [[likely]]
       return true;
     if (outcome == detail::rseq::Outcome::refused) return false;
 #endif
     return count_here_unready(amount);
+  }
+  // After a count on this CPU. What a new life made ready is seen as a sequence that finds the gate
+  // open comes after the store that opened it.
+  bool seen() const noexcept {
+    detail::tsan_acquire(this);
+    return true;
   }
   bool count_here_unready(std::uint64_t amount) noexcept;
   void get_centrally() noexcept;
