@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 #
-# full.sh - what is too slow for every change: all presets, coverage, valgrind, long model runs, mutants, fuzzing.
+# full.sh - what is too slow for every change: all presets, coverage, valgrind, long model and stress runs, mutants, fuzzing.
 #
 #   scripts/full.sh            all stages
-#   scripts/full.sh STAGE...   those named: presets coverage valgrind model mutants fuzz
+#   scripts/full.sh STAGE...   those named: presets coverage valgrind model stress mutants fuzz
 #
 # FUZZ_SECONDS is the time for each fuzz target (60). Coverage below COVERAGE_PERCENT of the lines of include and src (90)
 # is a failure.
@@ -57,7 +57,18 @@ stage_valgrind() {
 
 stage_model() {
   build_preset release
-  MMKIT_SCALE=${MMKIT_SCALE:-10} build/release/tests/mmkit_model_tests --gtest_brief=1
+  MMKIT_SCALE=${MMKIT_SCALE:-10} build/release/tests/mmkit_model_tests --gtest_brief=1 \
+    --gtest_filter='-PercpuAllocatorModel*'
+  # Ten million operations on each backing.
+  MMKIT_SCALE=${MMKIT_SCALE:-34} build/release/tests/mmkit_model_tests --gtest_brief=1 \
+    --gtest_filter='PercpuAllocatorModel*'
+}
+
+# A thousand million per-CPU operations under signals, moves and forks: none may be lost.
+stage_stress() {
+  build_preset release
+  MMKIT_SCALE=${MMKIT_SCALE:-100} build/release/tests/mmkit_stress_tests --gtest_brief=1 \
+    --gtest_filter='PercpuOpsStress.*'
 }
 
 stage_mutants() { scripts/mutants.sh; }
@@ -82,7 +93,7 @@ stage_fuzz() {
   fi
 }
 
-all=(presets coverage valgrind model mutants fuzz)
+all=(presets coverage valgrind model stress mutants fuzz)
 stages=("$@")
 if ((${#stages[@]} == 0)); then stages=("${all[@]}"); fi
 
