@@ -58,10 +58,10 @@ stage_valgrind() {
 stage_model() {
   build_preset release
   MMKIT_SCALE=${MMKIT_SCALE:-10} build/release/tests/mmkit_model_tests --gtest_brief=1 \
-    --gtest_filter='-PercpuAllocatorModel*'
+    --gtest_filter='-PercpuModel.*'
   # Ten million operations on each backing.
   MMKIT_SCALE=${MMKIT_SCALE:-34} build/release/tests/mmkit_model_tests --gtest_brief=1 \
-    --gtest_filter='PercpuAllocatorModel*'
+    --gtest_filter='PercpuModel.*'
 }
 
 # A thousand million per-CPU operations under signals, moves and forks: none may be lost.
