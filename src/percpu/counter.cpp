@@ -102,15 +102,8 @@ int PercpuCounter::compare(std::int64_t value) const noexcept {
 
 void PercpuCounter::set(std::int64_t value) noexcept {
   // Adds what is missing, and leaves the locals alone: another CPU may be in the middle of one.
-  MMKIT_MUTATE(
-      MMKIT_MUTANT_percpu_counter_set_by_stores,
-      central_.fetch_add(static_cast<std::uint64_t>(value) - static_cast<std::uint64_t>(sum()),
-                         std::memory_order_relaxed),
-      (central_.store(static_cast<std::uint64_t>(value), std::memory_order_relaxed), [&] {
-        for (unsigned cpu = 0; cpu < detail::open_units_of(units_); ++cpu) {
-          *per_cpu_ptr(locals_, cpu) = 0;
-        }
-      }()));
+  central_.fetch_add(static_cast<std::uint64_t>(value) - static_cast<std::uint64_t>(sum()),
+                     std::memory_order_relaxed);
 }
 
 }  // namespace mmkit
