@@ -56,7 +56,8 @@ template <class T>
       }                                              \
     }
 #else
-#define MMKIT_PERCPU_RUN(sequence, atomics) atomics
+#define MMKIT_PERCPU_RUN(sequence, atomics) \
+  { atomics; }
 #endif
 
 }  // namespace detail
