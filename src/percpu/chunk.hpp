@@ -74,14 +74,34 @@ class Chunk final : public PercpuChunk, public ListNode<>, public ListNode<HeldT
     }
     return units;
   }
-  /// The blocks where an allocation can neither fault nor, if it must zero `open` units, make fault.
-  BlockSet present_blocks(unsigned open) const noexcept {
-    BlockSet set = 0;
+  /// A place for an allocation that can neither fault nor, if it must zero `open` units, make fault:
+  /// all of these have memory there, or it is fresh. OffsetMap::kNone when there is none.
+  unsigned find_present(unsigned granules, unsigned align, unsigned open,
+                        BlockSet usable = kAllBlocks) const noexcept {
+    BlockSet present = 0, somewhere = 0;
     for (unsigned b = 0; b < kBlocks; ++b) {
-      const bool present = held[b] >= open || (held[b] != 0 && written[b] == 0);
-      set |= BlockSet{present} << b;
+      present |= BlockSet{held[b] >= open} << b;
+      somewhere |= BlockSet{held[b] != 0} << b;
     }
-    return set & populated & ~busy;
+    usable &= populated & ~busy;
+    present &= usable;
+    somewhere &= usable;
+    const unsigned found = map.find(granules, align, ~present & kAllBlocks);
+    if (found != OffsetMap::kNone) return found;
+    for (unsigned b = 0; b < kBlocks; ++b) {
+      if (!has_block(somewhere, b)) continue;
+      const unsigned start = b * kBlockGranules + ((written[b] + align - 1) & ~(align - 1));
+      if (start + granules > kGranules) continue;
+      const bool all_there = (blocks_under(start, granules) & ~somewhere) == 0;
+      if (all_there && is_fresh(start, granules)) return start;
+    }
+    return OffsetMap::kNone;
+  }
+  /// The blocks that were never used since their memory was fresh.
+  BlockSet fresh_blocks() const noexcept {
+    BlockSet set = 0;
+    for (unsigned b = 0; b < kBlocks; ++b) set |= BlockSet{written[b] == 0} << b;
+    return set;
   }
 
   ChunkHeap& heap;

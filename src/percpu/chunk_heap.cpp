@@ -98,10 +98,18 @@ ChunkHeap::Found ChunkHeap::search(unsigned granules, unsigned align, Room room,
 ChunkHeap::Found ChunkHeap::take_from(Chunk& chunk, unsigned granules, unsigned align,
                                       BlockSet closed, std::span<Taken> out) noexcept {
   std::array<unsigned, kLargestBatch> starts;
+  const std::size_t most = std::min(out.size(), kLargestBatch);
+  const unsigned count =
+      chunk.map.take_many(granules, align, closed, std::span(starts).first(most));
+  return note_taken(chunk, granules, std::span(starts).first(count), out);
+}
+
+ChunkHeap::Found ChunkHeap::note_taken(Chunk& chunk, unsigned granules,
+                                       std::span<const unsigned> starts,
+                                       std::span<Taken> out) noexcept {
   Found found;
   found.chunk = &chunk;
-  found.count = chunk.map.take_many(granules, align, closed,
-                                    std::span(starts).first(std::min(out.size(), kLargestBatch)));
+  found.count = starts.size();
   const unsigned open = std::min(units_, detail::open_units());
   for (std::size_t i = 0; i < found.count; ++i) {
     const BlockSet blocks = blocks_under(starts[i], granules);
@@ -182,13 +190,12 @@ Result<std::size_t> ChunkHeap::take_now(unsigned granules, unsigned align,
   const unsigned open = std::min(units_, detail::open_units());
   for (Chunk* at = held_.front(); at != nullptr; at = held_.next(*at)) {
     if (!is_listed(*at) || at->slot == kDepopulate) continue;
-    const Found found =
-        take_from(*at, granules, align, ~at->present_blocks(open) & kAllBlocks, out.first(1));
-    if (found.count == 0) continue;
+    const unsigned start = at->find_present(granules, align, open);
+    if (start == OffsetMap::kNone) continue;
+    at->map.take(start, granules);
+    const Found found = note_taken(*at, granules, {&start, 1}, out);
     if (!backing_.populates_by_itself()) --in_flight_;
-    if (out[0].fresh || out[0].present) return found.count;
-    // Over two blocks, each present in its own way: zeroing one would touch what the other lacks.
-    release_granule(*at, location_of(space_, out[0].address).offset / kGranuleBytes);
+    return found.count;
   }
   reserve_target_ = kReserveHigh;
   due_.store(true, std::memory_order_relaxed);

@@ -140,6 +140,9 @@ class ChunkHeap {
       MMKIT_REQUIRES(lock_);
   Found take_from(Chunk& chunk, unsigned granules, unsigned align, BlockSet closed,
                   std::span<Taken> out) noexcept MMKIT_REQUIRES(lock_);
+  /// Accounts for runs that the map gave.
+  Found note_taken(Chunk& chunk, unsigned granules, std::span<const unsigned> starts,
+                   std::span<Taken> out) noexcept MMKIT_REQUIRES(lock_);
   Result<std::size_t> take_now(unsigned granules, unsigned align, std::span<Taken> out) noexcept;
   Status make_usable(const Found& found) noexcept MMKIT_EXCLUDES(pages_, lock_);
   Status add_room(unsigned granules, unsigned align) noexcept MMKIT_EXCLUDES(pages_, lock_);
@@ -160,8 +163,15 @@ class ChunkHeap {
       MMKIT_EXCLUDES(lock_);
   void fill_reserve() noexcept MMKIT_REQUIRES(pages_) MMKIT_EXCLUDES(lock_);
   bool set_one_aside(unsigned units) noexcept MMKIT_REQUIRES(pages_) MMKIT_EXCLUDES(lock_);
-  Chunk* chunk_for_reserve() noexcept MMKIT_REQUIRES(lock_);
-  Chunk* close_one_for_reserve(unsigned& block) noexcept MMKIT_EXCLUDES(lock_);
+  struct ReserveBlock {
+    Chunk* chunk = nullptr;
+    unsigned block = 0;
+    unsigned written_granules = 0;  ///< that may have been used
+  };
+  Chunk* chunk_for_reserve(BlockSet (*candidates)(const Chunk&) noexcept) noexcept
+      MMKIT_REQUIRES(lock_);
+  /// Closes an empty block to all others; no chunk when there is none.
+  ReserveBlock close_one_for_reserve(bool prefer_fresh) noexcept MMKIT_EXCLUDES(lock_);
   Chunk* chunk_after(unsigned region, unsigned index) const noexcept MMKIT_REQUIRES(lock_);
   Chunk* pin_next(unsigned& region, unsigned& index) noexcept MMKIT_EXCLUDES(lock_);
   void unpin(Chunk& chunk) noexcept MMKIT_EXCLUDES(lock_);

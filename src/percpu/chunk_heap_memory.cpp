@@ -3,6 +3,7 @@
 // The other half of ChunkHeap: chunks and pages come and go. All of it under pages_, so there is one
 // at a time; what may be slow (the backing) without lock_, so that allocations go on meanwhile.
 #include <algorithm>
+#include <cstring>
 #include <mmkit/base/bits.hpp>
 #include <mmkit/base/mutant.hpp>
 #include <new>
@@ -212,51 +213,87 @@ void ChunkHeap::reclaim(bool everything) noexcept {
 
 // ---------------------------------------------------------------- the reserve
 
-Chunk* ChunkHeap::chunk_for_reserve() noexcept {
-  const auto has_room = [](const Chunk& chunk) noexcept {
-    return (chunk.map.empty_blocks() & ~chunk.closed()) != 0;
-  };
+namespace {
+
+BlockSet empty_candidates(const Chunk& chunk) noexcept {
+  return chunk.map.empty_blocks() & ~chunk.closed();
+}
+BlockSet fresh_candidates(const Chunk& chunk) noexcept {
+  return empty_candidates(chunk) & chunk.fresh_blocks();
+}
+
+// Makes the beginning of a block zero in `units` units. Looks before it writes: what is absent reads
+// as zero, and stays absent.
+void wipe(const Chunk& chunk, unsigned block, unsigned granules, unsigned units) noexcept {
+  constexpr std::size_t kLine = 64;
+  static constexpr std::byte kZero[kLine] = {};
+  const std::size_t size_bytes = align_up<std::size_t>(granules * kGranuleBytes, kLine);
+  for (unsigned unit = 0; unit < units; ++unit) {
+    std::byte* const begin = chunk.place.base + unit * kPercpuUnitStride + block * kPageSize;
+    for (std::size_t at = 0; at < size_bytes; at += kLine) {
+      if (std::memcmp(begin + at, kZero, kLine) != 0) std::memset(begin + at, 0, kLine);
+    }
+  }
+}
+
+}  // namespace
+
+Chunk* ChunkHeap::chunk_for_reserve(BlockSet (*candidates)(const Chunk&) noexcept) noexcept {
   // The first chunk never ends; after it, whatever is emptiest.
-  if (has_room(*first_chunk_) && first_chunk_->slot != kDepopulate) return first_chunk_;
+  if (candidates(*first_chunk_) != 0 && first_chunk_->slot != kDepopulate) return first_chunk_;
   for (unsigned slot = kDepopulate; slot-- != 0;) {
     for (Chunk* at = slots_[slot].front(); at != nullptr; at = slots_[slot].next(*at)) {
-      if (has_room(*at)) return at;
+      if (candidates(*at) != 0) return at;
     }
   }
   return nullptr;
 }
 
-Chunk* ChunkHeap::close_one_for_reserve(unsigned& block) noexcept {
+ChunkHeap::ReserveBlock ChunkHeap::close_one_for_reserve(bool prefer_fresh) noexcept {
   ShortLockGuard lock(lock_);
-  Chunk* const chunk = chunk_for_reserve();
-  if (chunk == nullptr) return nullptr;
+  auto* candidates = prefer_fresh ? fresh_candidates : empty_candidates;
+  ReserveBlock found;
+  found.chunk = chunk_for_reserve(candidates);
+  if (found.chunk == nullptr) {
+    candidates = empty_candidates;
+    found.chunk = chunk_for_reserve(candidates);
+  }
+  if (found.chunk == nullptr) return found;
   // From the end, where ordinary allocations come last.
-  block = log2_floor(chunk->map.empty_blocks() & ~chunk->closed());
-  chunk->busy |= BlockSet{1} << block;
-  update(*chunk);
-  return chunk;
+  found.block = log2_floor(candidates(*found.chunk));
+  found.written_granules = found.chunk->written[found.block];
+  found.chunk->busy |= BlockSet{1} << found.block;
+  update(*found.chunk);
+  return found;
 }
 
 bool ChunkHeap::set_one_aside(unsigned units) noexcept {
-  unsigned block = 0;
-  Chunk* chunk = close_one_for_reserve(block);
-  if (chunk == nullptr) {
+  if (!backing_.populates_by_itself()) units = units_;
+  // Where not all open units are held, nothing can be zeroed without a fault: it must be fresh.
+  const unsigned open = std::min(units_, detail::open_units());
+  const bool must_be_fresh = units < open;
+  ReserveBlock one = close_one_for_reserve(must_be_fresh);
+  if (one.chunk == nullptr) {
     if (!add_chunk(/*is_reserved=*/false)) return false;
-    chunk = close_one_for_reserve(block);
-    if (chunk == nullptr) return false;  // used up already
+    one = close_one_for_reserve(must_be_fresh);
+    if (one.chunk == nullptr) return false;  // used up already
   }
-  const bool good = backing_.populate(*chunk, {block, block + 1}) &&
-                    backing_.hold(*chunk, {block, block + 1}, units);
-  const BlockSet bit = BlockSet{1} << block;
+  Chunk& chunk = *one.chunk;
+  const BlockRun run{one.block, one.block + 1};
+  const bool good = backing_.populate(chunk, run) && backing_.hold(chunk, run, units);
+  const bool wiped = good && must_be_fresh && one.written_granules != 0;
+  if (wiped) wipe(chunk, one.block, one.written_granules, open);
+  const BlockSet bit = BlockSet{1} << one.block;
   ShortLockGuard lock(lock_);
-  chunk->busy &= ~bit;
+  chunk.busy &= ~bit;
   if (good) {
-    chunk->populated |= bit;
-    set_held(*chunk, bit, backing_.populates_by_itself() ? units : units_);
-    chunk->reserve |= bit;
+    chunk.populated |= bit;
+    set_held(chunk, bit, units);
+    chunk.reserve |= bit;
     ++reserve_;
   }
-  update(*chunk);
+  if (wiped) chunk.written[one.block] = 0;
+  update(chunk);
   return good;
 }
 
