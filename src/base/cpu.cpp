@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -29,8 +30,21 @@ unsigned end_of_cpu_list(const char* text, std::size_t length) noexcept {
   return length != 0 && text[0] >= '0' && text[0] <= '9' ? last + 1 : 0;
 }
 
-// The kernel's own list, and not sysconf's count: CPU numbers may have gaps. Where /sys is not
-// mounted the count of configured CPUs is the best there is.
+// How many CPU numbers the kernel's own masks have room for: it tells by the bytes it writes. More
+// than there are, but never fewer; 0 when it does not say.
+unsigned bits_of_affinity() noexcept {
+#ifdef SYS_sched_getaffinity
+  unsigned long mask[16384 / (8 * sizeof(unsigned long))];
+  const long bytes = ::syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
+  return bytes > 0 ? static_cast<unsigned>(bytes) * 8 : 0;
+#else
+  return 0;
+#endif
+}
+
+// The kernel's own list, and not sysconf's count: CPU numbers may have gaps, and where /sys and /proc
+// are not mounted sysconf counts the CPUs this process may use. A number too low would let a thread
+// write beyond the last unit, hence the mask's size then.
 unsigned read_possible_cpus() noexcept {
   char text[256];
   ssize_t length = 0;
@@ -41,6 +55,7 @@ unsigned read_possible_cpus() noexcept {
   }
   const unsigned listed = length > 0 ? end_of_cpu_list(text, static_cast<std::size_t>(length)) : 0;
   if (listed != 0) return listed;
+  if (const unsigned bits = bits_of_affinity(); bits != 0) return bits;
   const long configured = ::sysconf(_SC_NPROCESSORS_CONF);
   return configured > 0 ? static_cast<unsigned>(configured) : 1;
 }

@@ -14,7 +14,8 @@
 // Units:      whatever the caller counts
 // Invariants: 1 central plus the locals is the sum, once no add is under way
 //             2 every local lies in [-reach_, reach_] then, and reach_ is batch - 1
-// Locking:    none
+// Locking:    none. A fork in the middle of another thread's fold gives the child a sum that lacks
+//             what was being folded: less than two batches.
 // Source:     the kernel's percpu_counter
 #pragma once
 

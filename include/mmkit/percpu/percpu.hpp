@@ -76,6 +76,7 @@ auto percpu_sum(PercpuPtr<T> p, unsigned units) noexcept {
 template <class T>
 class Percpu {
   static_assert(std::is_object_v<T> && !std::is_array_v<T>);
+  static_assert(!std::is_member_pointer_v<T>, "a null pointer to member is not of zero bytes");
   static_assert(sizeof(T) <= kPercpuMaxBytes, "at most 32 KiB a CPU");
   static_assert(alignof(T) <= kPercpuMaxAlign, "the units' colour allows no more than 64 bytes");
   static_assert(std::is_nothrow_default_constructible_v<T> && std::is_nothrow_destructible_v<T>,

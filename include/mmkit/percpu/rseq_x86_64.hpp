@@ -205,7 +205,9 @@ unready:
   return Outcome::unready;
 }
 
-/// Adds, if the sum stays in [-reach, reach] (reach at least 0); else refuses and changes nothing.
+/// Adds, if the sum stays in [-reach, reach] (reach at least 0); else refuses and changes nothing. No
+/// barrier for the compiler, unlike the others, so that it may keep the operands in registers: who
+/// reads the words does so in functions of other files.
 template <std::size_t kStride>
 [[gnu::always_inline]] inline Outcome add_within(std::uint64_t* word, std::uint64_t value,
                                                  std::uint64_t reach) {
@@ -216,7 +218,7 @@ template <std::size_t kStride>
                     :
                     : MMKIT_RSEQ_OPERANDS, [word] "r"(word), [value] "er"(value),
                       [reach] "r"(reach), [span] "r"(2 * reach)
-                    : "rcx", "rdx", MMKIT_RSEQ_CLOBBERS
+                    : "rax", "rcx", "rdx", "cc"
                     : unready, refused);
   return Outcome::done;
 refused:
