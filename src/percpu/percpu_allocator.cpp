@@ -322,8 +322,8 @@ void PercpuState::unlock_after_fork() noexcept MMKIT_NO_THREAD_SAFETY_ANALYSIS {
 void PercpuState::on_child() noexcept {
   if (backing->inherited_by_fork()) return;
   lost_in_fork.store(true, std::memory_order_relaxed);
-  // So that the fast paths need not ask.
-  *fast = percpu::FastPath();
+  // So that the fast path need not ask: no address is in its region, no stack gives anything.
+  *fast = percpu::FastPath(*this, caches->records(), 0, 0, nullptr, 0, units);
   caches->lock_for_ever();
 }
 

@@ -100,8 +100,7 @@ template <std::size_t kPairs>
 /// What the fast path reads of an allocator: a cache line.
 class alignas(64) FastPath {
  public:
-  /// Nothing works before it is set, nor after it is cleared: all goes the slow way.
-  constexpr FastPath() noexcept = default;
+  /// With a region of no bytes and records that are locked all goes the slow way.
   FastPath(detail::PercpuState& state, std::byte* records, std::uintptr_t region,
            std::size_t region_bytes, TagSlot* tags, unsigned span_shift, unsigned units) noexcept
       : state_(&state),
