@@ -115,14 +115,16 @@ ChunkHeap::Found ChunkHeap::note_taken(Chunk& chunk, unsigned granules,
     const BlockSet blocks = blocks_under(starts[i], granules);
     out[i] = {chunk.address(starts[i]), chunk.is_fresh(starts[i], granules),
               chunk.held_units(blocks) >= open};
-    chunk.mark_written(starts[i], granules);
+    MMKIT_MUTATE(MMKIT_MUTANT_percpu_use_not_noted, chunk.mark_written(starts[i], granules),
+                 static_cast<void>(0));
     found.blocks |= blocks;
   }
   if (found.count == 0) return found;
   const BlockSet used_up = chunk.reserve & found.blocks;
   if (used_up != 0) {
     chunk.reserve &= ~used_up;
-    reserve_ -= count_blocks(used_up);
+    MMKIT_MUTATE(MMKIT_MUTANT_percpu_reserve_used_unnoticed, reserve_ -= count_blocks(used_up),
+                 static_cast<void>(0));
     due_.store(true, std::memory_order_relaxed);
   }
   if (backing_.populates_by_itself()) {
@@ -190,7 +192,9 @@ Result<std::size_t> ChunkHeap::take_now(unsigned granules, unsigned align,
   const unsigned open = std::min(units_, detail::open_units());
   for (Chunk* at = held_.front(); at != nullptr; at = held_.next(*at)) {
     if (!is_listed(*at) || at->slot == kDepopulate) continue;
-    const unsigned start = at->find_present(granules, align, open);
+    const BlockSet usable =
+        MMKIT_MUTATE(MMKIT_MUTANT_percpu_nowait_passes_reserve_by, kAllBlocks, ~at->reserve);
+    const unsigned start = at->find_present(granules, align, open, usable);
     if (start == OffsetMap::kNone) continue;
     at->map.take(start, granules);
     const Found found = note_taken(*at, granules, {&start, 1}, out);

@@ -84,9 +84,13 @@ void ChunkHeap::destroy(Chunk& chunk) noexcept {
 }
 
 bool ChunkHeap::end_chunk(Chunk& chunk) noexcept {
+  MMKIT_MUTATE(MMKIT_MUTANT_percpu_ends_what_is_in_use, static_cast<void>(0),
+               detail::hold_window_open());
   {
     ShortLockGuard lock(lock_);
-    if (!chunk.is_free() || chunk.pins != 0 || &chunk == first_chunk_) return true;
+    if (MMKIT_MUTATE(MMKIT_MUTANT_percpu_ends_what_is_in_use, !chunk.is_free(), false) ||
+        chunk.pins != 0 || &chunk == first_chunk_)
+      return true;
     slots_[chunk.slot].remove(chunk);  // nobody allocates there from now on
     set_held(chunk, kAllBlocks, 0);
   }
@@ -179,7 +183,11 @@ unsigned ChunkHeap::depopulate_blocks(Chunk& chunk, BlockSet blocks) noexcept {
   chunk.populated &= ~given.blocks;
   set_held(chunk, given.blocks, 0);
   for (unsigned b = 0; b < kBlocks; ++b) {
-    if (has_block(given.fresh, b)) chunk.written[b] = 0;
+    if (has_block(
+            MMKIT_MUTATE(MMKIT_MUTANT_percpu_edges_taken_for_fresh, given.fresh, given.blocks),
+            b)) {
+      chunk.written[b] = 0;
+    }
   }
   const BlockSet lost = chunk.reserve & given.blocks;
   chunk.reserve &= ~lost;
@@ -321,7 +329,8 @@ void ChunkHeap::tend_now() noexcept {
 
 void ChunkHeap::balance() noexcept {
   if (kept_ != nullptr) kept_->return_all();
-  MutexLock pages(pages_);
+  MMKIT_MUTATE(MMKIT_MUTANT_percpu_balance_without_pages, MutexLock pages(pages_),
+               static_cast<void>(0));
   due_.store(false, std::memory_order_relaxed);
   reclaim(/*everything=*/true);
   end_free_chunks();

@@ -132,7 +132,7 @@ int __wrap_ftruncate(int fd, off_t size) {
 }
 // Six arguments, whether or not there are so many: the C library's own does the same, and nobody
 // looks whose they are.
-[[gnu::no_sanitize("address")]] long __wrap_syscall(long number, ...) {
+__attribute__((no_sanitize("address"))) long __wrap_syscall(long number, ...) {
   long arguments[6];
   va_list list;
   va_start(list, number);

@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdio>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <mmkit/base/cpu.hpp>
@@ -33,6 +35,21 @@ constexpr std::size_t kPoolBytes = std::size_t{32} << 20;
 
 unsigned units() {
   return std::max(3u, possible_cpus());
+}
+
+// Bytes of files in memory that this process has mapped.
+std::size_t shared_bytes() {
+  std::size_t bytes = 0;
+  std::FILE* const file = std::fopen("/proc/self/maps", "r");
+  if (file == nullptr) return 0;
+  char line[512];
+  while (std::fgets(line, sizeof line, file) != nullptr) {
+    unsigned long begin = 0, end = 0;
+    const bool is_file = std::strstr(line, "/memfd:") != nullptr;
+    if (is_file && std::sscanf(line, "%lx-%lx", &begin, &end) == 2) bytes += end - begin;
+  }
+  std::fclose(file);
+  return bytes;
 }
 
 // What an allocator shows of itself, without what a failure may leave: counts of failures, and a
@@ -121,6 +138,11 @@ class World {
         is_well_ = is_well_ && testing::has_pattern(copy_of(object, unit), key(object.p, unit));
       }
     }
+    // Mapped: each page that the source gave is mapped once more than the source does, and no other.
+    const std::size_t pages_mapped = (shared_bytes() - own_shared_bytes_) / kPageSize;
+    if (backing_ == PercpuBacking::mapped) {
+      EXPECT_EQ(pages_mapped, held_pages());
+    }
     return is_well_ && allocator->validate().has_value();
   }
   // Uses all there is, so that whatever was not zeroed shows; then frees it.
@@ -171,6 +193,7 @@ class World {
   std::vector<Object> objects_;
   bool is_well_ = true;
   std::size_t left_pages_ = 0;
+  const std::size_t own_shared_bytes_ = shared_bytes();
 
  public:
   FailingPageSource pages{*source_};
