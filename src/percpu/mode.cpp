@@ -22,6 +22,8 @@
 #include <mmkit/base/fork.hpp>
 #include <mmkit/base/mutant.hpp>
 
+#include "percpu/fork_token.hpp"
+
 #if MMKIT_PERCPU_HAS_RSEQ
 extern "C" {
 // The sequences refer to it from their asm, which no compiler sees.
@@ -151,9 +153,6 @@ ForkCount& fork_count() noexcept {
 // mmkit_percpu_area as early as they like.
 [[gnu::constructor(101)]] void choose_early() noexcept {
   static_cast<void>(chosen());
-  // It has no lock. The first rank, so that what others do in the child sees the new token.
-  // Without a fork handler only a fork in the middle of a drain would be missed.
-  static_cast<void>(fork_count().join_fork(LockRank::fork));
 }
 
 void barrier(unsigned flags, unsigned cpu) noexcept {
@@ -208,6 +207,11 @@ void percpu_barrier(unsigned cpu) noexcept {
 }
 void percpu_barrier_everywhere() noexcept {
   barrier(0, 0);
+}
+
+Status percpu_watch_forks() noexcept {
+  // It has no lock. The first rank, so that what others do in the child sees the new token.
+  return fork_count().join_fork(LockRank::fork);
 }
 
 std::uint32_t percpu_lock_token() noexcept {

@@ -23,6 +23,7 @@
 #include <mmkit/percpu/tsan.hpp>
 #include <new>
 
+#include "percpu/fork_token.hpp"
 #include "percpu/lazy_backing.hpp"
 #include "percpu/mapped_backing.hpp"
 #include "percpu/open_units.hpp"
@@ -347,6 +348,7 @@ Result<std::unique_ptr<PercpuAllocator>> PercpuAllocator::create(
     return fail(Errc::invalid_argument);
   }
   if (percpu::os::page_bytes() != kPageSize) return fail(Errc::not_supported);
+  if (const Status status = detail::percpu_watch_forks(); !status) return fail(status.error());
   detail::percpu_announce_units(units);
   std::unique_ptr<PercpuState> state(new (std::nothrow) PercpuState(units));
   if (state == nullptr) return fail(Errc::out_of_memory);
