@@ -20,6 +20,7 @@
 #include <array>
 #include <memory>
 #include <mmkit/base/intrusive_list.hpp>
+#include <mmkit/base/mutant.hpp>
 #include <mmkit/percpu/percpu_allocator.hpp>
 
 #include "percpu/address_space.hpp"
@@ -89,7 +90,10 @@ class Chunk final : public PercpuChunk, public ListNode<>, public ListNode<HeldT
     const unsigned found = map.find(granules, align, ~present & kAllBlocks);
     if (found != OffsetMap::kNone) return found;
     for (unsigned b = 0; b < kBlocks; ++b) {
-      if (!has_block(somewhere, b)) continue;
+      if (!has_block(somewhere, b) ||
+          MMKIT_MUTATE(MMKIT_MUTANT_percpu_nowait_wants_whole_pages, false, written[b] != 0)) {
+        continue;
+      }
       const unsigned start = b * kBlockGranules + ((written[b] + align - 1) & ~(align - 1));
       if (start + granules > kGranules) continue;
       const bool all_there = (blocks_under(start, granules) & ~somewhere) == 0;

@@ -290,7 +290,10 @@ bool ChunkHeap::set_one_aside(unsigned units) noexcept {
   const BlockRun run{one.block, one.block + 1};
   const bool good = backing_.populate(chunk, run) && backing_.hold(chunk, run, units);
   const bool wiped = good && must_be_fresh && one.written_granules != 0;
-  if (wiped) wipe(chunk, one.block, one.written_granules, open);
+  if (wiped) {
+    MMKIT_MUTATE(MMKIT_MUTANT_percpu_reserve_not_wiped,
+                 wipe(chunk, one.block, one.written_granules, open), static_cast<void>(wipe));
+  }
   const BlockSet bit = BlockSet{1} << one.block;
   ShortLockGuard lock(lock_);
   chunk.busy &= ~bit;
