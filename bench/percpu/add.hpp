@@ -67,26 +67,30 @@ inline void register_add(const Options& options) {
     const auto shards = std::make_shared<detail::AtomicShards>();
     const auto shared = std::make_shared<detail::SharedNumber>();
     std::vector<Contender> all;
-    all.push_back(timed("plain add [mem]", count, [plain] { detail::plain_add(&plain->value); }));
-    all.push_back(timed("this_cpu_add, local", count, [local] { this_cpu_add(local, 1); }));
-    all.push_back(timed("this_cpu_add, global", count, [] { this_cpu_add(global_number, 1); }));
+    all.push_back(timed<Turn::eight>("plain add [mem]", count,
+                                     [plain] { detail::plain_add(&plain->value); }));
     all.push_back(
-        timed("this_cpu_add, static", count, [] { this_cpu_add(static_number.get(), 1); }));
-    all.push_back(timed("this_cpu_add_return", count, [local] {
+        timed<Turn::eight>("this_cpu_add, local", count, [local] { this_cpu_add(local, 1); }));
+    all.push_back(
+        timed<Turn::eight>("this_cpu_add, global", count, [] { this_cpu_add(global_number, 1); }));
+    all.push_back(timed<Turn::eight>("this_cpu_add, static", count,
+                                     [] { this_cpu_add(static_number.get(), 1); }));
+    all.push_back(timed<Turn::eight>("this_cpu_add_return", count, [local] {
       std::uint64_t sum = this_cpu_add_return(local, 1);
       asm volatile("" : "+r"(sum));
     }));
-    all.push_back(timed("this_cpu_xchg", count, [local] {
+    all.push_back(timed<Turn::eight>("this_cpu_xchg", count, [local] {
       std::uint64_t before = this_cpu_xchg(local, 1);
       asm volatile("" : "+r"(before));
     }));
-    all.push_back(timed("this_cpu_cmpxchg", count, [local] {
+    all.push_back(timed<Turn::eight>("this_cpu_cmpxchg", count, [local] {
       std::uint64_t before = this_cpu_cmpxchg(local, 1, 1);
       asm volatile("" : "+r"(before));
     }));
-    all.push_back(timed("atomic of the CPU", count, [shards] { shards->add(); }));
-    all.push_back(timed("one shared atomic", count,
-                        [shared] { shared->value.fetch_add(1, std::memory_order_relaxed); }));
+    all.push_back(timed<Turn::eight>("atomic of the CPU", count, [shards] { shards->add(); }));
+    all.push_back(timed<Turn::eight>("one shared atomic", count, [shared] {
+      shared->value.fetch_add(1, std::memory_order_relaxed);
+    }));
     return all;
   };
   one.targets = {
@@ -109,16 +113,20 @@ inline void register_add(const Options& options) {
     const auto shards = std::make_shared<detail::AtomicShards>();
     const auto shared = std::make_shared<detail::SharedNumber>();
     std::vector<Contender> all;
-    all.push_back(timed_by_two("plain add [mem]", threads, count, [plain](unsigned thread) {
-      return [to = &(*plain)[thread].value] { detail::plain_add(to); };
-    }));
-    all.push_back(timed_by_two("this_cpu_add, local", threads, count,
-                               [local](unsigned) { return [local] { this_cpu_add(local, 1); }; }));
-    all.push_back(timed_by_two("atomic of the CPU", threads, count,
-                               [shards](unsigned) { return [to = shards.get()] { to->add(); }; }));
-    all.push_back(timed_by_two("one shared atomic", threads, count, [shared](unsigned) {
-      return [to = &shared->value] { to->fetch_add(1, std::memory_order_relaxed); };
-    }));
+    all.push_back(
+        timed_by_two<Turn::eight>("plain add [mem]", threads, count, [plain](unsigned thread) {
+          return [to = &(*plain)[thread].value] { detail::plain_add(to); };
+        }));
+    all.push_back(timed_by_two<Turn::eight>(
+        "this_cpu_add, local", threads, count,
+        [local](unsigned) { return [local] { this_cpu_add(local, 1); }; }));
+    all.push_back(timed_by_two<Turn::eight>(
+        "atomic of the CPU", threads, count,
+        [shards](unsigned) { return [to = shards.get()] { to->add(); }; }));
+    all.push_back(
+        timed_by_two<Turn::eight>("one shared atomic", threads, count, [shared](unsigned) {
+          return [to = &shared->value] { to->fetch_add(1, std::memory_order_relaxed); };
+        }));
     return all;
   };
   two.targets = {{"atomic of the CPU", "this_cpu_add, local", 14, Target::Kind::at_least}};

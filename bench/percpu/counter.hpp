@@ -72,8 +72,9 @@ inline void register_counter(const Options& options) {
     const auto plain = std::make_shared<detail::PaddedNumber>();
     const auto counter = detail::new_counter(32);
     std::vector<Contender> all;
-    all.push_back(timed("plain add [mem]", count, [plain] { detail::plain_add(&plain->value); }));
-    all.push_back(timed("PercpuCounter::add", count, [counter] { counter->add(1); }));
+    all.push_back(timed<Turn::eight>("plain add [mem]", count,
+                                     [plain] { detail::plain_add(&plain->value); }));
+    all.push_back(timed<Turn::eight>("PercpuCounter::add", count, [counter] { counter->add(1); }));
     return all;
   };
   one.targets = {{"PercpuCounter::add", "plain add [mem]", 2}};
@@ -90,12 +91,13 @@ inline void register_counter(const Options& options) {
     const auto plain = std::make_shared<std::vector<detail::PaddedNumber>>(kThreads);
     const auto counter = detail::new_counter(32);
     std::vector<Contender> all;
-    all.push_back(timed_by_two("plain add [mem]", threads, count, [plain](unsigned thread) {
-      return [to = &(*plain)[thread].value] { detail::plain_add(to); };
-    }));
-    all.push_back(timed_by_two("PercpuCounter::add", threads, count, [counter](unsigned) {
-      return [to = counter.get()] { to->add(1); };
-    }));
+    all.push_back(
+        timed_by_two<Turn::eight>("plain add [mem]", threads, count, [plain](unsigned thread) {
+          return [to = &(*plain)[thread].value] { detail::plain_add(to); };
+        }));
+    all.push_back(timed_by_two<Turn::eight>(
+        "PercpuCounter::add", threads, count,
+        [counter](unsigned) { return [to = counter.get()] { to->add(1); }; }));
     return all;
   };
   register_percpu_comparison(std::move(two), options);

@@ -69,8 +69,8 @@ inline void register_fallback(const Options& options) {
   add.make = [count, local] {
     const auto shards = std::make_shared<detail::AtomicShards>();
     std::vector<Contender> all;
-    all.push_back(timed("this_cpu_add", count, [local] { this_cpu_add(local, 1); }));
-    all.push_back(timed("atomic of the CPU", count, [shards] { shards->add(); }));
+    all.push_back(timed<Turn::eight>("this_cpu_add", count, [local] { this_cpu_add(local, 1); }));
+    all.push_back(timed<Turn::eight>("atomic of the CPU", count, [shards] { shards->add(); }));
     return all;
   };
   add.targets = {{"this_cpu_add", "atomic of the CPU", 1.15}};

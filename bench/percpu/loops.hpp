@@ -17,39 +17,44 @@
 
 namespace mmkit::bench {
 
-/// Calls `operation` `count` times, a multiple of 8, eight times a turn of the loop. Two loops, not
-/// eight lines, so that the compiler takes out of them what it would take out of any loop.
-template <class Operation>
-[[gnu::noinline, gnu::flatten]] void unrolled(std::size_t count, const Operation& given) {
+/// How an operation is repeated. Eight times a turn of the loop: what takes less than a nanosecond,
+/// so that it is measured and not the loop. Two loops, not eight lines, so that the compiler takes
+/// out of them what it would take out of any. Once a turn: what is long enough.
+enum class Turn : int { once = 1, eight = 8 };
+
+/// Calls `operation` `count` times, a multiple of 8.
+template <Turn kTurn, class Operation>
+[[gnu::noinline, gnu::flatten]] void repeat(std::size_t count, const Operation& given) {
+  constexpr int kTimes = static_cast<int>(kTurn);
   const Operation operation = given;  // its captures in registers, as a program's own variables
-  for (std::size_t i = 0; i < count; i += 8) {
+  for (std::size_t i = 0; i < count; i += kTimes) {
 #pragma GCC unroll 8
-    for (int j = 0; j < 8; ++j) operation();
+    for (int j = 0; j < kTimes; ++j) operation();
   }
 }
 
 /// Times `operation` in this thread: nanoseconds for one.
-template <class Operation>
+template <Turn kTurn = Turn::once, class Operation>
 Contender timed(std::string name, std::size_t count, Operation operation) {
   return {std::move(name), [count, operation]() -> Figures {
             Stopwatch watch;
-            unrolled(count, operation);
+            repeat<kTurn>(count, operation);
             return {watch.lap_ns_per(count)};
           }};
 }
 
 /// The same in two threads at once: nanoseconds for one, per thread. `make(thread)` gives the
 /// operation of a thread.
-template <class Make>
+template <Turn kTurn = Turn::once, class Make>
 Contender timed_by_two(std::string name, std::shared_ptr<TwoThreads> threads, std::size_t count,
                        Make make) {
   return {std::move(name), [threads = std::move(threads), count, make]() -> Figures {
             double ns[kThreads] = {};
             threads->run(kThreads, [&](unsigned thread) {
-              auto operation = make(thread);
+              const auto operation = make(thread);
               threads->start_line().arrive_and_wait();
               Stopwatch watch;
-              unrolled(count, operation);
+              repeat<kTurn>(count, operation);
               ns[thread] = watch.lap_ns_per(count);
             });
             return {(ns[0] + ns[1]) / kThreads};

@@ -73,7 +73,7 @@ Storm storm(std::uint64_t additions) {
   const std::uint64_t each = additions / kStormThreads / 8 * 8;
   for (unsigned i = 0; i < kStormThreads; ++i) {
     threads.emplace_back([&] {
-      unrolled(each, [number] { Way::add(number); });
+      repeat<Turn::eight>(each, [number] { Way::add(number); });
       running.fetch_sub(1);
     });
   }

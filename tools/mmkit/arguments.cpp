@@ -39,15 +39,18 @@ struct Parser {
                "mmkit"};
   PackOptions pack;
   DriversOptions drivers;
+  PercpuRunOptions percpu;
   std::optional<int> level;
   bool pack_json = false;
   bool drivers_json = false;
+  bool percpu_json = false;
   bool strict = false;
   bool quiet = false;
   bool no_progress = false;
   std::string help_topic;
   CLI::App* pack_command = nullptr;
   CLI::App* drivers_command = nullptr;
+  CLI::App* percpu_command = nullptr;
   CLI::App* help_command = nullptr;
 };
 
@@ -125,6 +128,29 @@ void add_pack(Parser& parser) {
   parser.pack_command = command;
 }
 
+void add_percpu(Parser& parser) {
+  CLI::App* command = parser.app.add_subcommand(
+      "percpu", "show how per-CPU variables work here: the mode, counters racing, chunks drawn");
+  command->add_option("--threads", parser.percpu.threads, "threads that count (default: 8)")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1024));
+  command
+      ->add_option("--seconds", parser.percpu.seconds,
+                   "time for all ways of counting together\n(default: 1)")
+      ->type_name("S")
+      ->check(CLI::Range(0.01, 3600.0));
+  command->add_flag("--json", parser.percpu_json, "print one JSON document instead of the text");
+  command->add_flag("-q,--quiet", parser.quiet, "no progress, notes or warnings");
+  command->add_flag("--no-progress", parser.no_progress, "no progress line on the terminal");
+  command->footer(
+      "MMKIT_PERCPU_MODE=fallback in the environment shows the mode without restartable "
+      "sequences.\n"
+      "Exit code 1 when this_cpu_add lost an addition, which must not be; else as 'mmkit help "
+      "pack'\n"
+      "says.");
+  parser.percpu_command = command;
+}
+
 void add_commands(Parser& parser) {
   parser.app.set_version_flag("--version", std::string("mmkit ") + MMKIT_VERSION);
   parser.app.require_subcommand(0, 1);
@@ -135,6 +161,7 @@ void add_commands(Parser& parser) {
       parser.app.add_subcommand("drivers", "list the drivers and what they can do");
   parser.drivers_command->add_flag("--json", parser.drivers_json,
                                    "print one JSON document instead of the table");
+  add_percpu(parser);
   parser.help_command = parser.app.add_subcommand("help", "help, on a command when one is named");
   parser.help_command->add_option("COMMAND", parser.help_topic)->type_name("");
 }
@@ -163,6 +190,12 @@ Arguments settle(Parser& parser) {
     if (parser.drivers_json) parser.drivers.form = ResultForm::json;
     return parser.drivers;
   }
+  if (parser.percpu_command->parsed()) {
+    if (parser.percpu_json) parser.percpu.form = ResultForm::json;
+    if (parser.quiet) parser.percpu.chatter = Chatter::quiet;
+    if (parser.no_progress) parser.percpu.progress = ProgressMode::never;
+    return parser.percpu;
+  }
   if (!parser.pack_command->parsed()) {
     throw Problem(ExitCode::usage, "no command given; 'mmkit help' lists them");
   }
@@ -187,12 +220,14 @@ Arguments parse_arguments(int argc, const char* const* argv) {
   } catch (const CLI::CallForVersion& request) {
     return TextRequest{std::string(request.what()) + "\n"};
   } catch (const CLI::ParseError& error) {
-    const bool in_pack = parser.pack_command->parsed();
+    const std::string topic = parser.pack_command->parsed()     ? " pack"
+                              : parser.percpu_command->parsed() ? " percpu"
+                                                                : "";
     // CLI11's sentences begin like sentences, ours do not.
     std::string what = error.what();
     if (what.starts_with("The ") || what.starts_with("Could "))
       what.front() = static_cast<char>(std::tolower(what.front()));
-    throw Problem(ExitCode::usage, what + " (see 'mmkit help" + (in_pack ? " pack" : "") + "')");
+    throw Problem(ExitCode::usage, what + " (see 'mmkit help" + topic + "')");
   }
   return settle(parser);
 }

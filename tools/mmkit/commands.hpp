@@ -19,6 +19,9 @@ namespace mmkit::tool {
 /// compares.
 ExitCode run_pack(const PackOptions& options, Console& console, DriverRegistry& registry);
 
+/// Shows how per-CPU variables work in this process, lets counters race, and draws chunks.
+ExitCode run_percpu(const PercpuRunOptions& options, Console& console);
+
 /// Lists the driver types and what they can do.
 ExitCode run_drivers(const DriversOptions& options, Console& console, DriverRegistry& registry);
 

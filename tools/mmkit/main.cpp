@@ -49,6 +49,9 @@ struct Dispatch {
   ExitCode operator()(const PackOptions& options) const {
     return run_pack(options, console, default_registry());
   }
+  ExitCode operator()(const PercpuRunOptions& options) const {
+    return run_percpu(options, console);
+  }
   ExitCode operator()(const DriversOptions& options) const {
     return run_drivers(options, console, default_registry());
   }

@@ -29,6 +29,14 @@ struct PackOptions {
   ProgressMode progress = ProgressMode::automatic;
 };
 
+struct PercpuRunOptions {
+  unsigned threads = 8;
+  double seconds = 1;  // for all ways of counting together
+  ResultForm form = ResultForm::text;
+  Chatter chatter = Chatter::normal;
+  ProgressMode progress = ProgressMode::automatic;
+};
+
 struct DriversOptions {
   ResultForm form = ResultForm::text;
 };
