@@ -26,12 +26,19 @@ int main(int argc, char** argv) {
   namespace bench = mmkit::bench;
   return bench::run_benchmarks(argc, argv, [](const bench::Options& options) {
     bench::register_add(options);
-    bench::register_allocate(options);
-    bench::register_memory();
+    bench::register_allocate_small(options, bench::Company::alone);
+    bench::register_allocate_large(options);
     bench::register_ref(options);
     bench::register_counter(options);
-    bench::register_losses(options);
+    bench::register_memory();
     bench::register_fallback(options);
+    // From here on the process counts as one of several threads.
+    bench::register_add_by_two(options);
+    bench::register_allocate_small(options, bench::Company::second_thread);
+    bench::register_allocate_by_two(options);
+    bench::register_ref_by_two(options);
+    bench::register_counter_by_two(options);
+    bench::register_losses(options);
     bench::register_sum(options);
   });
 }

@@ -51,7 +51,7 @@ struct alignas(128) SharedNumber {
 
 }  // namespace detail
 
-/// Registers add/1 and add/2.
+/// Registers add/1.
 inline void register_add(const Options& options) {
   const std::size_t count = options.scale(1 << 18, 1 << 14);
   if (!global_number) global_number = new_number(PercpuAllocator::instance());
@@ -100,6 +100,12 @@ inline void register_add(const Options& options) {
       {"atomic of the CPU", "this_cpu_add, local", 14, Target::Kind::at_least},
   };
   register_percpu_comparison(std::move(one), options);
+}
+
+/// Registers add/2, which is for the end of a run: see Company.
+inline void register_add_by_two(const Options& options) {
+  const std::size_t count = options.scale(1 << 18, 1 << 14);
+  const PercpuPtr<std::uint64_t> local = new_number(PercpuAllocator::instance());
 
   Comparison two;
   two.name = "add/2";

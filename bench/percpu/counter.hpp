@@ -60,7 +60,7 @@ inline Section counter_error(std::size_t adds, ::benchmark::State& state) {
 
 }  // namespace detail
 
-/// Registers counter/1, counter/2 and counter/error.
+/// Registers counter/1.
 inline void register_counter(const Options& options) {
   const std::size_t count = options.scale(1 << 18, 1 << 14);
   Comparison one;
@@ -79,7 +79,11 @@ inline void register_counter(const Options& options) {
   };
   one.targets = {{"PercpuCounter::add", "plain add [mem]", 2}};
   register_percpu_comparison(std::move(one), options);
+}
 
+/// Registers counter/2 and counter/error.
+inline void register_counter_by_two(const Options& options) {
+  const std::size_t count = options.scale(1 << 18, 1 << 14);
   Comparison two;
   two.name = "counter/2";
   two.title = "ns an addition and thread, two threads; batch 32";

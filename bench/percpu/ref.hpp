@@ -89,7 +89,7 @@ inline Section kills(std::size_t rounds, ::benchmark::State& state) {
 
 }  // namespace detail
 
-/// Registers ref/1, ref/2 and ref/kills.
+/// Registers ref/1.
 inline void register_ref(const Options& options) {
   const std::size_t count = options.scale(1 << 16, 1 << 12);
   Comparison one;
@@ -114,7 +114,11 @@ inline void register_ref(const Options& options) {
   };
   one.targets = {{"one shared atomic", "PercpuRef", 8, Target::Kind::at_least}};
   register_percpu_comparison(std::move(one), options);
+}
 
+/// Registers ref/2 and ref/kills.
+inline void register_ref_by_two(const Options& options) {
+  const std::size_t count = options.scale(1 << 16, 1 << 12);
   Comparison two;
   two.name = "ref/2";
   two.title = "ns for get + put, per thread, two threads";
