@@ -205,7 +205,7 @@ class HelpAndUsage(CommandTest):
             result = run(*arguments)
             self.assertEqual(result.code, 0)
             self.assertEqual(result.err, "")
-            for command in ("pack", "drivers", "help"):
+            for command in ("pack", "percpu", "drivers", "help"):
                 self.assertRegex(result.out, rf"\n  {command} ")
         by_help, by_option = run("help", "pack"), run("pack", "--help")
         self.assertEqual(by_help.out, by_option.out)
@@ -239,6 +239,8 @@ class HelpAndUsage(CommandTest):
             "there is no driver 'zbad'; known: zbud": ["pack", file, "--driver", "zbad"],
             "driver 'zbud' does not take the parameters 'colour=red'": ["pack", file, "-d", "zbud:colour=red"],
             "--driver": ["pack", file, "--driver"],
+            "--threads: Value 0 not in range": ["percpu", "--threads", "0"],
+            "see 'mmkit help percpu'": ["percpu", "--seconds", "soon"],
         }.items():
             with self.subTest(words):
                 self.fails(2, words, *arguments)
@@ -256,6 +258,49 @@ class Drivers(CommandTest):
         zbud = {row["type"]: row for row in document["drivers"]}["zbud"]
         self.assertEqual(zbud, {"type": "zbud", "max_object_bytes": 3968, "can_shrink": True,
                                 "can_compact": False, "highmem": False})
+
+
+class Percpu(CommandTest):
+    def percpu_json(self, *arguments, env=None):
+        result = run("percpu", "--json", "--seconds", "0.1", *arguments, env=env)
+        self.assertEqual((result.code, result.err), (0, ""))
+        return json.loads(result.out)
+
+    def test_json(self):
+        document = self.percpu_json("--threads", "3")
+        self.assertEqual((document["mmkit"], document["command"]), (ARGS.version, "percpu"))
+        self.assertEqual(document["threads"], 3)
+        self.assertEqual(document["allowed_cpus"], len(os.sched_getaffinity(0)))
+        self.assertGreaterEqual(document["possible_cpus"], document["allowed_cpus"])
+        self.assertEqual([row["way"] for row in document["race"]],
+                         ["this_cpu_add", "atomic of the CPU", "one shared atomic", "unprotected"])
+        self.assertEqual([row["lost"] for row in document["race"][:3]], [0, 0, 0])
+        for row in document["race"]:
+            self.assertGreater(row["adds"], 0)
+            self.assertGreater(row["ns_per_add"], 0)
+        for chunk in document["chunks"]:
+            self.assertRegex(chunk["pages"], r"\A[.o+#]{16}\Z")
+
+    def test_fallback_is_shown_with_its_reason(self):
+        document = self.percpu_json(env={"MMKIT_PERCPU_MODE": "fallback"})
+        self.assertEqual(document["mode"], "fallback")
+        self.assertIn("MMKIT_PERCPU_MODE=fallback asks", document["reason"])
+        self.assertEqual(document["race"][0]["lost"], 0)
+
+    def test_text(self):
+        result = run("percpu", "--seconds", "0.1", "--threads", "1")
+        self.assertEqual((result.code, result.err), (0, ""))
+        self.assertRegex(result.out, r"\Amode      (rseq|fallback) \(.+\)\ncpus      \d+ possible, \d+ allowed\n")
+        self.assertRegex(result.out, r"\nthis_cpu_add +[\d,]+ +[\d.]+ +0\n")
+        self.assertRegex(result.out, r"\nchunk  0  \[[.o+#]{16}\]  .* free, longest .*\n")
+        self.assertIn("1 thread counting", result.out)
+
+    def test_progress_and_interruption(self):
+        terminal = Terminal(100, "percpu", "--seconds", "60", controlling=True)
+        self.assertTrue(terminal.read_until(rb"counting  \["))
+        os.write(terminal.main, b"\x03")
+        self.assertEqual(terminal.finish(), 130)
+        self.assertEqual(screen(terminal.seen.replace(b"^C", b"")), ["mmkit: interrupted", ""])
 
 
 class Packing(CommandTest):
