@@ -86,13 +86,15 @@ Storm storm(std::uint64_t additions) {
   ::setitimer(ITIMER_REAL, &period, nullptr);
   SplitMix random(3);
   while (running.load() != 0) {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET(static_cast<std::size_t>(cpus[random.below(cpus.size())]), &set);
-    ::pthread_setaffinity_np(threads[random.below(threads.size())].native_handle(), sizeof set,
-                             &set);
-    ++result.moves;
-    if (result.moves % 64 == 0) {
+    for (int i = 0; i < 8; ++i) {
+      cpu_set_t set;
+      CPU_ZERO(&set);
+      CPU_SET(static_cast<std::size_t>(cpus[random.below(cpus.size())]), &set);
+      ::pthread_setaffinity_np(threads[random.below(threads.size())].native_handle(), sizeof set,
+                               &set);
+      ++result.moves;
+    }
+    if (result.moves % 16 == 0) {
       const ::pid_t child = ::fork();
       if (child == 0) {
         for (int i = 0; i < 100; ++i) Way::add(number);  // its own copy
