@@ -71,12 +71,6 @@ stage_stress() {
     --gtest_filter='PercpuOpsStress.*'
 }
 
-# A thousand million additions, disturbed in every way; their loss is printed beside that of the same loop unprotected.
-stage_storm() {
-  build_preset release
-  MMKIT_SCALE=${MMKIT_SCALE:-100} build/release/tests/mmkit_stress_tests --gtest_brief=1 --gtest_filter='PercpuOpsStress.*'
-}
-
 stage_mutants() { scripts/mutants.sh; }
 
 # New inputs go to the build directory; a crash leaves its input there too, named by libFuzzer's last lines.
