@@ -31,8 +31,9 @@ namespace detail {
 
 struct Unprotected {
   static void add(PercpuPtr<std::uint64_t> to) noexcept {
-    volatile std::uint64_t* const here = this_cpu_ptr(to);
-    *here = *here + 1;
+    std::uint64_t* const here = this_cpu_ptr(to);
+    // Each in one piece, so that it is no data race; the two are not one, which is the point.
+    __atomic_store_n(here, __atomic_load_n(here, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
   }
 };
 struct Protected {
