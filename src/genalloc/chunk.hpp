@@ -53,9 +53,11 @@ template <class Sync>
 class Chunk {
  public:
   using Cell = typename Sync::template Atomic<std::uint64_t>;
-  // A run is of interest up to here; beyond, all hints say "long".
-  static constexpr std::size_t kLong = RunClasses::kLongest;
-  static_assert(kLong >= RunBound::kMarks);
+  // A run is of interest up to here; beyond, all hints of that kind say "long".
+  static constexpr std::size_t long_run(std::uint32_t indexes) noexcept {
+    return (indexes & kBoundsLive) != 0 ? RunBound::kMarks : RunClasses::kLongest;
+  }
+  static_assert(RunBound::kMarks >= RunClasses::kLongest);
 
   /// nullptr: no memory, or more granules than buffers can be numbered for.
   static Chunk* create(const ChunkGeometry& geometry) noexcept {

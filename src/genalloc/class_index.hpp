@@ -30,18 +30,18 @@ struct RunClasses {
   static constexpr unsigned kExact = 40;  ///< classes of one length
   static constexpr std::uint64_t kAll = (std::uint64_t{1} << kClasses) - 1;
   /// From here on all lengths are one class.
-  static constexpr std::size_t kLongest = std::size_t{1} << 16;
+  static constexpr std::size_t kLongest = std::size_t{1} << 14;
 
   /// The class of a run of so many (at least 1) granules.
   static constexpr unsigned class_of(std::size_t granules) noexcept {
     if (granules <= kExact) return static_cast<unsigned>(granules) - 1;
     if (granules < 48) return kExact;
     const unsigned log = log2_floor(granules);
-    if (log < 11) {  // two classes to a power of two, 48 to 2047
+    if (log < 12) {  // two classes to a power of two, 48 to 4095
       const unsigned half = static_cast<unsigned>(granules >> (log - 1) & 1);
       return kExact + 2 * (log - 5) + half;
     }
-    return granules < kLongest / 4 ? 41 + log : granules < kLongest ? 55 : 56;
+    return granules < kLongest ? 42 + log : kClasses - 1;
   }
   static constexpr std::uint64_t of(std::size_t granules) noexcept {
     return std::uint64_t{1} << class_of(granules);

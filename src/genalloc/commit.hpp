@@ -67,7 +67,7 @@ class Commit {
       // Acquire: pairs with the release in finish(): the leaves and hints of that operation.
       if (done_.load(std::memory_order_acquire) == now) return now;
       // Whoever is at it is nearly through, as a rule; and does not like to be watched.
-      if (waited < kPatience) {
+      if (waited < Sync::kPatience) {
         Sync::pause();
       } else {
         help(now);
@@ -104,7 +104,6 @@ class Commit {
 
  private:
   static constexpr unsigned kSequenceShift = 8;
-  static constexpr unsigned kPatience = 20;
   static_assert(kSlots <= 128 && kSlots <= RunBound::kLong - RunBound::kMarks);
 
   static unsigned slot_of(Head head) noexcept { return static_cast<unsigned>(head >> 1) % kSlots; }
@@ -112,7 +111,7 @@ class Commit {
 
   void help(Head now) noexcept {
     const Change change = slots_[slot_of(now)].descriptor[parity_of(now)].read();
-    if (MMKIT_MUTATE(MMKIT_MUTANT_genpool_helps_unasked, still(now), true)) finish(now, change);
+    if (still(now)) finish(now, change);
   }
 
   void finish(Head now, const Change& change) noexcept {
@@ -127,9 +126,6 @@ class Commit {
     const std::size_t first = change.granule / kLeafBits;
     const std::size_t last = (change.granule + change.count - 1) / kLeafBits;
     const bool take = change.kind == Change::Kind::take;
-    if (MMKIT_MUTATE(MMKIT_MUTANT_genpool_raises_before_it_frees, false, true)) {
-      announce(chunk, change);
-    }
     const auto current = [&]() noexcept { return still(now); };
     for (std::size_t leaf = first; leaf <= last; ++leaf) {
       const std::uint32_t inner = take ? kAllTaken : kAllFree;
@@ -138,9 +134,7 @@ class Commit {
                                                   : inner;
       if (!chunk.leaves().replace(leaf, buffer, current)) return false;
     }
-    if (MMKIT_MUTATE(MMKIT_MUTANT_genpool_raises_before_it_frees, true, false)) {
-      announce(chunk, change);
-    }
+    announce(chunk, change);
     return true;
   }
 

@@ -42,14 +42,14 @@ inline Word starts_of(Word low, Word high, unsigned run) noexcept {
 }
 }  // namespace detail
 
-/// The words of `count` (at least 1) bits from `first` on that fall into word `index`.
+/// The bits of word `index` that are in [first, first + count), count at least 1; both ends may lie
+/// in other words.
 inline Word range_in_word(unsigned index, unsigned first, unsigned count) noexcept {
-  const unsigned begin = index * 64;
-  const unsigned end = first + count;
-  if (end <= begin || first >= begin + 64) return 0;
-  const unsigned low = first > begin ? first - begin : 0;
-  const unsigned high = end < begin + 64 ? end - begin : 64;
-  return low_bits(high) & ~low_bits(low);
+  const unsigned last = first + count - 1;
+  if (index < first / 64 || index > last / 64) return 0;
+  const Word from = index == first / 64 ? ~Word{0} << (first % 64) : ~Word{0};
+  const Word to = index == last / 64 ? ~Word{0} >> (63 - last % 64) : ~Word{0};
+  return from & to;
 }
 
 struct Leaf {

@@ -162,8 +162,9 @@ void PoolCore<Sync>::beside_taken(const ChunkType& chunk, const Place& place, Ch
   const std::size_t end = change->granule + change->count;
   const bool classed = (indexes & kClassesLive) != 0;
   if (!classed && end / kLeafBits == (change->granule - left) / kLeafBits) return;
-  change->right =
-      place.right != Place::kUnknown ? place.right : chunk.run_after(end, chunk.kLong, touched);
+  change->right = place.right != Place::kUnknown
+                      ? place.right
+                      : chunk.run_after(end, chunk.long_run(indexes), touched);
   if (classed) change->left = left;
 }
 
@@ -224,13 +225,21 @@ Fault PoolCore<Sync>::fault_of(const ChunkType* chunk, std::uintptr_t start,
   return tail ? Fault::not_taken : Fault::none;
 }
 
-// The free run that a run becomes part of.
+// The free run that a run becomes part of. Where first fit's hint says "long" already, there is
+// nothing to learn about how long it is.
 template <class Sync>
 void PoolCore<Sync>::beside_given(const ChunkType& chunk, Change* change,
                                   std::uint64_t* touched) const noexcept {
-  if (change->after.indexes == 0) return;
+  const std::uint32_t indexes = change->after.indexes;
+  if (indexes == 0) return;
   change->left = chunk.run_before(change->granule, touched);
-  change->right = chunk.run_after(change->granule + change->count, chunk.kLong, touched);
+  const std::size_t leaf = (change->granule - change->left) / kLeafBits;
+  if (indexes == kBoundsLive && chunk.bounds().hint(0, leaf) == RunBound::kLong) {
+    change->right = RunBound::kMarks;
+    return;
+  }
+  const std::size_t end = change->granule + change->count;
+  change->right = chunk.run_after(end, chunk.long_run(indexes), touched);
 }
 
 }  // namespace mmkit::genalloc

@@ -14,7 +14,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <mmkit/base/mutant.hpp>
 
 #include "genalloc/chunk.hpp"
 #include "genalloc/fit_access.hpp"
@@ -28,7 +27,7 @@ struct Place {
   static constexpr std::size_t kUnknown = ~std::size_t{0};
   std::size_t granule = 0;
   std::size_t left = kUnknown;   ///< free granules just below
-  std::size_t right = kUnknown;  ///< just behind; Chunk::kLong or more: at least that
+  std::size_t right = kUnknown;  ///< just behind; if long, at least so many
 };
 
 /// One search in one chunk. `still()` says whether the pool's head stands.
@@ -190,8 +189,9 @@ void Search<Sync, Still>::lower_bound(std::size_t leaf) noexcept {
   const auto mark = bounds.mark(0, leaf, slot_);
   if (!mark.set) return;
   const std::uint64_t exact = RunBound::of(longest_in_leaf(leaf, RunBound::kMarks));
-  // What was read is true only if the head stands: a leaf half changed has no longest run.
-  const bool sound = MMKIT_MUTATE(MMKIT_MUTANT_genpool_lowers_from_torn_leaf, still_(), true);
+  // A buffer that is used anew shows what never was in this leaf, and no raise would tell of it: so
+  // what was read is true only if the head stands.
+  const bool sound = still_();
   bounds.settle(0, leaf, mark, sound ? exact : RunBound::admitted(mark.before));
 }
 
@@ -286,7 +286,7 @@ bool Search<Sync, Still>::shortest_in_leaf(std::size_t leaf, unsigned length_cla
   // Runs of these classes have more than kExact granules.
   read(leaf).for_each_start(
       RunClasses::kExact + 1, continued(leaf), behind(leaf), [&](unsigned at) noexcept {
-        const std::size_t enough = last_class ? chunk_.granules() : Chunk<Sync>::kLong;
+        const std::size_t enough = last_class ? chunk_.granules() : RunClasses::kLongest;
         const std::size_t here = chunk_.run_after(base + at, enough, touched_);
         if (here == 0 || RunClasses::class_of(here) != length_class) return true;
         any = true;

@@ -104,15 +104,21 @@ class Staging {
     const bool take = kind == Kind::take;
     Leaf now;
     leaves.copy(entry, &now);
-    Word conflict = 0, any_free = 0, any_taken = 0;
-    for (unsigned i = 0; i < kLeafWords; ++i) {
+    // Most runs lie within a word or two; the others are only looked at to see whether all are the
+    // same now.
+    const unsigned first = begin / 64, last = (begin + count - 1) / 64;
+    Word conflict = 0;
+    for (unsigned i = first; i <= last; ++i) {
       const Word range = range_in_word(i, begin, count);
       conflict |= (take ? ~now.free[i] : now.free[i]) & range;
       now.free[i] ^= range;
-      any_free |= now.free[i];
-      any_taken |= ~now.free[i];
     }
     if (conflict != 0) return false;
+    Word any_free = 0, all_free = ~Word{0};
+    for (const Word word : now.free) {
+      any_free |= word;
+      all_free &= word;
+    }
     Word starts[kLeafWords] = {}, any_start = 0;
     if (leaves.has_starts()) {
       for (unsigned i = 0; i < kLeafWords; ++i) {
@@ -121,7 +127,7 @@ class Staging {
         any_start |= starts[i];
       }
     }
-    if (any_taken == 0 && MMKIT_MUTATE(MMKIT_MUTANT_genpool_free_leaf_keeps_buffer, true, false)) {
+    if (~all_free == 0 && MMKIT_MUTATE(MMKIT_MUTANT_genpool_free_leaf_keeps_buffer, true, false)) {
       *out = kAllFree;
     } else if (any_free == 0 && any_start == 0) {
       *out = kAllTaken;

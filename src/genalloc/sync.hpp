@@ -16,7 +16,9 @@ struct DirectSync {
   template <class T>
   using Atomic = std::atomic<T>;
 
-  /// While waiting for somebody else's next step.
+  /// How often to wait for somebody else's next step before making it for him.
+  static constexpr unsigned kPatience = 20;
+  /// While waiting.
   static void pause() noexcept {
 #if defined(__x86_64__)
     __builtin_ia32_pause();

@@ -4,7 +4,8 @@
 // three preemptions, at any access to shared memory. Each history must have a sequential order.
 //
 // A scenario first runs without preemption, which tells how many steps it has; then again and again
-// from the same start with preemptions at random steps. MMKIT_SCALE=20 is a million schedules.
+// from the same start with preemptions at random steps, or at every pair of steps there is.
+// MMKIT_SCALE=20 is more than a million schedules.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -76,6 +77,43 @@ void explore(std::uint64_t stream, const ScenarioShape& shape, std::uint64_t sch
   EXPECT_GT(pairs, schedules / 4) << "hardly anything overlapped";
 }
 
+// A gap moves about in a full pool while others look for it: every way to interrupt the one who
+// moves it, and every way to interrupt who looks. The search must not conclude from two glances at
+// different times that there is none; and whoever carries out another's change must not be late.
+void explore_pairs(std::uint64_t stream, const ScenarioShape& shape, std::uint64_t schedules) {
+  FiberSchedule fibers(shape.threads);
+  std::mt19937_64 random(test_seed(stream));
+  std::uint64_t pairs = 0;
+  for (std::uint64_t done = 0; done < schedules;) {
+    const std::uint64_t seed = random();
+    const std::uint64_t steps = run_once(fibers, seed, shape, {}, &pairs);
+    // Beyond some hundred steps not all pairs: then those of a random grid.
+    const std::uint64_t stride = 1 + steps / 100;
+    for (std::uint64_t first = 1 + random() % stride; first < steps; first += stride) {
+      for (std::uint64_t second = first + 1 + random() % stride; second < steps; second += stride) {
+        const unsigned starter = static_cast<unsigned>(random() % 2);
+        run_once(fibers, seed, shape, {{1, starter}, {first, 1 - starter}, {second, starter}},
+                 &pairs);
+        ++done;
+        ASSERT_FALSE(::testing::Test::HasFailure())
+            << "scenario " << seed << " from " << starter << " at " << first << " and " << second;
+      }
+    }
+  }
+}
+
+TEST(GenPoolSchedule, AGapThatMovesIsFoundByFirstFit) {
+  explore_pairs(7, {.threads = 2, .calls_per_thread = 2, .policies = 1, .gap_leaves = 2},
+                scaled(20'000));
+}
+TEST(GenPoolSchedule, AGapThatMovesIsFoundByBestFit) {
+  explore_pairs(8, {.threads = 2, .calls_per_thread = 2, .policies = 2, .gap_leaves = 2},
+                scaled(20'000));
+}
+TEST(GenPoolSchedule, AGapThatMovesUnderSeveralLevelsOfHintsIsFound) {
+  explore_pairs(9, {.threads = 2, .calls_per_thread = 1, .policies = 2, .gap_leaves = 18},
+                scaled(3'000));
+}
 TEST(GenPoolSchedule, FirstFitHasAnOrder) {
   explore(1, {2, 2, 1, 1}, scaled(10'000));
 }

@@ -29,6 +29,8 @@ struct ScenarioShape {
   std::uint32_t policies = 31;  // bits by ModelFit
   unsigned chunks = 1;
   bool adds_chunk = false;  // one of the calls adds a chunk
+  unsigned gap_leaves =
+      0;  // not 0: a full chunk of so many leaves with one gap, which thread 0 moves
 };
 
 class GenPoolScenario {
@@ -42,6 +44,11 @@ class GenPoolScenario {
     const bool only_best = shape.policies == 1u << static_cast<int>(ModelFit::best);
     options.indexes = only_best ? genalloc::kClassesLive : genalloc::kBoundsLive;
     core_ = std::make_unique<Core>(options);
+    if (shape.gap_leaves != 0) {
+      plan_gap();
+      before_ = std::make_unique<GenPoolModel>(model_);
+      return;
+    }
     for (unsigned i = 0; i < shape.chunks; ++i) add_chunk_now();
     fill();
     planned_.resize(shape.threads);
@@ -107,9 +114,12 @@ class GenPoolScenario {
 
   void add_chunk_now() {
     const std::size_t sizes[] = {64, 200, 512, 700, 1100, 1900};
+    add_chunk_now(sizes[below(6)] + below(20));
+  }
+  void add_chunk_now(std::size_t granules) {
     genalloc::ChunkGeometry geometry;
     geometry.start = next_start_;
-    geometry.size_bytes = sizes[below(6)] + below(20);
+    geometry.size_bytes = granules;
     next_start_ += geometry.size_bytes + below(2) * 64;
     static_cast<void>(core_->add_chunk(geometry));
     model_.add(geometry.start, geometry.size_bytes, nullptr);
@@ -125,6 +135,56 @@ class GenPoolScenario {
     if (request.fit == ModelFit::align) request.number = std::size_t{1} << below(7);
     if (request.fit == ModelFit::fixed) request.number = below(granules_);
     return request;
+  }
+  // All taken, no hint too high, then one gap. Thread 0 frees a block and takes
+  // the gap, so that there always is one gap or two; the others want it. A sequential pool refuses
+  // them when somebody else was quicker, and never because the gap moved.
+  void plan_gap() {
+    const std::size_t sizes[] = {1, 3, 40, 64, 100, 300, 512, 700};
+    const std::size_t granules = 512 * shape_.gap_leaves;
+    const std::size_t run = sizes[below(granules > 1000 ? 8 : 6)];
+    add_chunk_now(granules);
+    Call call;
+    call.request.size_bytes = granules;  // at once: any part of it may be freed
+    carry_out(call);
+    static_cast<void>(model_.allocate(call.request));
+    std::vector<std::uintptr_t> blocks;
+    for (std::size_t at = 0; at + run <= granules; at += run) blocks.push_back(*call.place + at);
+    for (const ModelFit fit : {ModelFit::first, ModelFit::best}) {
+      if ((shape_.policies >> static_cast<int>(fit) & 1) == 0) continue;
+      call.request.fit = fit;
+      call.request.size_bytes = 1;  // refused; no hint admits anything from now on
+      carry_out(call);
+    }
+    std::uintptr_t gap = blocks[below(blocks.size())];
+    Call free;
+    free.kind = Call::Kind::free;
+    free.size_bytes = run;
+    free.start = gap;
+    carry_out(free);
+    static_cast<void>(model_.free(gap, run));
+    planned_.resize(shape_.threads);
+    Call take = free;
+    take.kind = Call::Kind::allocate_at;
+    for (unsigned i = 0; i < shape_.calls_per_thread; ++i) {
+      do {
+        free.start = blocks[below(blocks.size())];
+      } while (free.start == gap);
+      take.start = gap;
+      planned_[0].push_back(free);
+      planned_[0].push_back(take);
+      gap = free.start;
+    }
+    for (unsigned thread = 1; thread < shape_.threads; ++thread) {
+      Call want;
+      want.request = request();
+      want.request.size_bytes = run;
+      if (want.request.fit != ModelFit::first) want.request.fit = ModelFit::best;
+      if ((shape_.policies >> static_cast<int>(want.request.fit) & 1) == 0) {
+        want.request.fit = ModelFit::first;
+      }
+      planned_[thread].push_back(want);
+    }
   }
   // Full of blocks; then some of them freed, and the hints lowered by asking for too much.
   void fill() {
