@@ -118,13 +118,13 @@ class Chunk {
       length = part_before(leaf, bit, touched);
       if (length != bit) return length;
     }
-    while (leaf != 0) {
-      --leaf;
-      const std::size_t part = part_before(leaf, kLeafBits, touched);
-      length += part;
-      if (part != kLeafBits) break;
-    }
-    return length;
+    if (leaf == 0) return length;
+    const std::size_t part = part_before(leaf - 1, kLeafBits, touched);
+    if (part != kLeafBits) return length + part;
+    const std::size_t stop = leaves_.skip_down(leaf - 1);
+    *touched += leaf - 1 - stop;
+    length += (leaf - stop) * kLeafBits;
+    return stop == 0 ? length : length + part_before(stop - 1, kLeafBits, touched);
   }
 
   // The list of chunks, newest first, by number. Written before the chunk is published, and by

@@ -66,6 +66,7 @@ struct RunClasses {
   static std::size_t find(const typename Sync::template Atomic<std::uint64_t>* group,
                           unsigned first, std::uint64_t want) noexcept {
     unsigned has = 0;
+#pragma GCC unroll 16
     for (unsigned i = 0; i < kFan; ++i) {
       // Acquire: keeps the later look at the pool's head behind it.
       const std::uint64_t word = group[i].load(std::memory_order_acquire);

@@ -79,9 +79,11 @@ class LeafTable {
     const unsigned tail = static_cast<unsigned>(granules % kLeafBits);
     if (tail == 0) return;
     const std::uint32_t buffer = take_buffer();
+    Leaf leaf;
     for (unsigned i = 0; i < kLeafWords; ++i) {
-      write(buffer, i, range_in_word(i, tail, kLeafBits - tail));
+      leaf.free[i] = ~range_in_word(i, tail, kLeafBits - tail);
     }
+    write(buffer, leaf);
     entries_[leaves_ - 1].store(buffer, std::memory_order_relaxed);
   }
 
@@ -109,6 +111,7 @@ class LeafTable {
       return;
     }
     const Cell* const from = words(buffer);
+#pragma GCC unroll 8
     for (unsigned i = 0; i < kLeafWords; ++i) {
       out->free[i] = ~from[i].load(std::memory_order_acquire);
     }
@@ -128,12 +131,27 @@ class LeafTable {
     constexpr std::size_t kStep = 8;
     while (end - from >= kStep) {
       std::uint64_t differ = 0;
+#pragma GCC unroll 8
       for (std::size_t i = 0; i < kStep; ++i) differ |= entry(from + i) ^ kind;
       if ((differ & kBufferMask) != 0) break;
       from += kStep;
     }
     while (from < end && buffer_of(entry(from)) == kind) ++from;
     return from;
+  }
+
+  /// The highest leaf of [0, end) that is not all free, plus 1; 0 when there is none.
+  std::size_t skip_down(std::size_t end) const noexcept {
+    constexpr std::size_t kStep = 8;
+    while (end >= kStep) {
+      std::uint64_t differ = 0;
+#pragma GCC unroll 8
+      for (std::size_t i = 1; i <= kStep; ++i) differ |= entry(end - i) ^ kAllFree;
+      if ((differ & kBufferMask) != 0) break;
+      end -= kStep;
+    }
+    while (end != 0 && buffer_of(entry(end - 1)) == kAllFree) --end;
+    return end;
   }
 
   // ---------------------------------------------------------------- writing
@@ -156,8 +174,16 @@ class LeafTable {
   }
   // Release, and acquire in the readers: who still reads the buffer's former life has then seen
   // that the pool moved on, and finds out when it asks.
-  void write(std::uint32_t buffer, unsigned index, Word taken_or_starts) noexcept {
-    words(buffer)[index].store(taken_or_starts, std::memory_order_release);
+  void write(std::uint32_t buffer, const Leaf& leaf) noexcept {
+    Cell* const to = words(buffer);
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < kLeafWords; ++i) {
+      to[i].store(~leaf.free[i], std::memory_order_release);
+    }
+  }
+  void write_starts(std::uint32_t buffer, const Word* starts) noexcept {
+    Cell* const to = words(buffer) + kLeafWords;
+    for (unsigned i = 0; i < kLeafWords; ++i) to[i].store(starts[i], std::memory_order_release);
   }
 
   // ---------------------------------------------------------------- buffers
@@ -217,8 +243,12 @@ class LeafTable {
   void construct(std::uint32_t buffer) noexcept {
     for (unsigned i = 0; i < stride_; ++i) ::new (static_cast<void*>(words(buffer) + i)) Cell(0);
   }
-  Cell& stack() const noexcept { return entries_[leaves_ + 1]; }
-  Cell& never_used() const noexcept { return entries_[leaves_ + 2]; }
+  Cell& stack() const noexcept {
+    return entries_[leaves_ + 1];
+  }
+  Cell& never_used() const noexcept {
+    return entries_[leaves_ + 2];
+  }
 
   Cell* entries_ = nullptr;
   Cell* buffers_ = nullptr;

@@ -9,7 +9,7 @@
 //
 //   0 ... 0x7eff  a bound     0x7f00 + slot  a mark     0x7fff  long: at least 0x7f00, or unknown
 //
-// A group of 32 is one cache line. It is searched with eight subtractions and no branch.
+// A group of 32 is one cache line, compared as a whole: no branch.
 // Units: granules
 #pragma once
 
@@ -18,6 +18,10 @@
 #include <cstdint>
 
 #include "genalloc/hint_tree.hpp"
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 namespace mmkit::genalloc {
 
@@ -60,28 +64,52 @@ struct RunBound {
   template <class Sync>
   static std::size_t find(const typename Sync::template Atomic<std::uint64_t>* group,
                           unsigned first, std::uint64_t want) noexcept {
+    std::uint64_t words[kFan / kLanes];
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < kFan / kLanes; ++i) {
+      // Acquire: keeps the later look at the pool's head behind it. Loaded once: a comparison that
+      // looked twice might see two different bounds.
+      words[i] = group[i].load(std::memory_order_acquire);
+    }
+    const std::uint32_t enough = at_least(words, want) & ~std::uint32_t{0} << first;
+    return enough == 0 ? kFan : static_cast<std::size_t>(std::countr_zero(enough));
+  }
+
+  /// A bit for each lane of a group that is at least `want`.
+  static std::uint32_t at_least(const std::uint64_t* words, std::uint64_t want) noexcept {
+#if defined(__SSE2__)
+    const __m128i wanted = _mm_set1_epi16(static_cast<short>(want));
+    const auto below = [&](unsigned i) noexcept {
+      const auto low = static_cast<long long>(words[i]);
+      return _mm_cmpgt_epi16(wanted, _mm_set_epi64x(static_cast<long long>(words[i + 1]), low));
+    };
+    const auto halves = [&](unsigned i) noexcept {
+      return ~static_cast<std::uint32_t>(
+                 _mm_movemask_epi8(_mm_packs_epi16(below(i), below(i + 2)))) &
+             0xffff;
+    };
+    return halves(0) | halves(4) << 16;
+#else
+    return at_least_portable(words, want);
+#endif
+  }
+  /// The same by subtraction, four lanes at a time.
+  static std::uint32_t at_least_portable(const std::uint64_t* words, std::uint64_t want) noexcept {
     constexpr std::uint64_t kTops = 0x8000'8000'8000'8000;
     constexpr std::uint64_t kOnes = 0x0001'0001'0001'0001;
-    const std::uint64_t wanted = want * kOnes;
-    // Bit 16 * lane + word: so eight words fit side by side.
-    std::uint64_t enough = 0;
+    std::uint32_t enough = 0;
     for (unsigned i = 0; i < kFan / kLanes; ++i) {
-      // Acquire: keeps the later look at the pool's head behind it.
-      const std::uint64_t word = group[i].load(std::memory_order_acquire);
-      enough |= (((word | kTops) - wanted) & kTops) >> (15 - i);
+      const std::uint64_t tops = ((words[i] | kTops) - want * kOnes) & kTops;
+      // Bits 15, 31, 47 and 63 become the four highest, in order.
+      const std::uint64_t nibble = (tops >> 15) * 0x0001'0002'0004'0008 >> 48 & 15;
+      enough |= static_cast<std::uint32_t>(reversed(nibble)) << (kLanes * i);
     }
-    if (first != 0) {
-      const unsigned word = first / kLanes;
-      enough &= ~(kOnes * ((1u << word) - 1));
-      for (unsigned lane = 0; lane < first % kLanes; ++lane) {
-        enough &= ~(std::uint64_t{1} << (kLaneBits * lane + word));
-      }
-    }
-    if (enough == 0) return kFan;
-    const std::uint64_t words = (enough | enough >> 16 | enough >> 32 | enough >> 48) & 0xff;
-    const unsigned word = static_cast<unsigned>(std::countr_zero(words));
-    const unsigned lane = static_cast<unsigned>(std::countr_zero(enough >> word & kOnes)) / 16;
-    return word * kLanes + lane;
+    return enough;
+  }
+
+ private:
+  static std::uint64_t reversed(std::uint64_t nibble) noexcept {
+    return (nibble & 1) << 3 | (nibble & 2) << 1 | (nibble & 4) >> 1 | (nibble & 8) >> 3;
   }
 };
 

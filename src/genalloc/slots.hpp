@@ -70,6 +70,7 @@ class Descriptor {
         change.right,
         change.after.used_granules,
         change.after.newest};
+#pragma GCC unroll 8
     for (unsigned i = 0; i < kWords; ++i) word_[i].store(words[i], std::memory_order_release);
   }
   Change read() const noexcept {

@@ -115,11 +115,12 @@ class Staging {
     }
     if (conflict != 0) return false;
     Word any_free = 0, all_free = ~Word{0};
+#pragma GCC unroll 8
     for (const Word word : now.free) {
       any_free |= word;
       all_free &= word;
     }
-    Word starts[kLeafWords] = {}, any_start = 0;
+    Word starts[kLeafWords], any_start = 0;
     if (leaves.has_starts()) {
       for (unsigned i = 0; i < kLeafWords; ++i) {
         starts[i] = leaves.start_word(entry, i) & ~range_in_word(i, begin, count);
@@ -134,10 +135,8 @@ class Staging {
     } else {
       *out = slot_.spares != 0 ? slot_.spare[--slot_.spares] : leaves.take_buffer();
       staged_[staged_count_++] = *out;
-      for (unsigned i = 0; i < kLeafWords; ++i) leaves.write(*out, i, ~now.free[i]);
-      if (leaves.has_starts()) {
-        for (unsigned i = 0; i < kLeafWords; ++i) leaves.write(*out, kLeafWords + i, starts[i]);
-      }
+      leaves.write(*out, now);
+      if (leaves.has_starts()) leaves.write_starts(*out, starts);
     }
     if (buffer_of(entry) >= kFirstBuffer) replaced_[replaced_count_++] = buffer_of(entry);
     return true;

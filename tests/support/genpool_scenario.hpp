@@ -142,7 +142,7 @@ class GenPoolScenario {
   void plan_gap() {
     const std::size_t sizes[] = {1, 3, 40, 64, 100, 300, 512, 700};
     const std::size_t granules = 512 * shape_.gap_leaves;
-    const std::size_t run = sizes[below(granules > 1000 ? 8 : 6)];
+    const std::size_t run = sizes[below(granules > 3000 ? 8 : 6)];
     add_chunk_now(granules);
     Call call;
     call.request.size_bytes = granules;  // at once: any part of it may be freed
