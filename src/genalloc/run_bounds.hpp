@@ -100,16 +100,11 @@ struct RunBound {
     std::uint32_t enough = 0;
     for (unsigned i = 0; i < kFan / kLanes; ++i) {
       const std::uint64_t tops = ((words[i] | kTops) - want * kOnes) & kTops;
-      // Bits 15, 31, 47 and 63 become the four highest, in order.
+      // Bits 15, 31, 47 and 63, side by side.
       const std::uint64_t nibble = (tops >> 15) * 0x0001'0002'0004'0008 >> 48 & 15;
-      enough |= static_cast<std::uint32_t>(reversed(nibble)) << (kLanes * i);
+      enough |= static_cast<std::uint32_t>(nibble) << (kLanes * i);
     }
     return enough;
-  }
-
- private:
-  static std::uint64_t reversed(std::uint64_t nibble) noexcept {
-    return (nibble & 1) << 3 | (nibble & 2) << 1 | (nibble & 4) >> 1 | (nibble & 8) >> 3;
   }
 };
 
