@@ -85,8 +85,16 @@ class Search {
   void lower_bound(std::size_t leaf) noexcept;
 
   bool exact_in_leaf(std::size_t leaf, unsigned run, std::size_t* granule) const noexcept;
+  // The best run so far. Of one that is open only is known that it is at least so long: enough,
+  // unless there is another such one to compare it with.
+  struct Shortest {
+    std::size_t granule = 0;
+    std::size_t length = Place::kUnknown;
+    bool open = false;
+  };
   bool shortest_in_leaf(std::size_t leaf, unsigned length_class, std::size_t run,
-                        std::size_t* granule, std::size_t* length) const noexcept;
+                        Shortest* shortest) const noexcept;
+  void consider_long(std::size_t granule, std::size_t at_least, Shortest* shortest) const noexcept;
   bool has_class(std::size_t leaf, unsigned length_class) const noexcept;
   void drop_class(std::size_t leaf, unsigned length_class) noexcept;
   Verdict best_of_length(unsigned run, Place* place) noexcept;
@@ -254,57 +262,69 @@ bool Search<Sync, Still>::exact_in_leaf(std::size_t leaf, unsigned run,
 template <class Sync, class Still>
 Verdict Search<Sync, Still>::best_of_class(unsigned length_class, std::size_t run,
                                            Place* place) noexcept {
-  std::size_t shortest = Place::kUnknown, at = 0;
+  Shortest shortest;
   for (std::size_t leaf = 0;; ++leaf) {
     leaf = chunk_.classes().next_leaf(leaf, std::uint64_t{1} << length_class, slot_, touched_);
     if (leaf == kNoLeaf) break;
-    std::size_t granule = 0, length = shortest;
-    if (!shortest_in_leaf(leaf, length_class, run, &granule, &length)) {
-      drop_class(leaf, length_class);
-    }
-    if (length < shortest) {
-      shortest = length;
-      at = granule;
-      if (shortest == run) break;
-    }
+    if (!shortest_in_leaf(leaf, length_class, run, &shortest)) drop_class(leaf, length_class);
+    if (shortest.length == run) break;
     if (!still_()) return Verdict::moved;
   }
-  if (shortest == Place::kUnknown) return Verdict::none;
-  *place = {at, 0, shortest};
+  if (shortest.length == Place::kUnknown) return Verdict::none;
+  *place = {shortest.granule, 0, shortest.length};
   return Verdict::found;
 }
 
-// Whether a run of the class begins in the leaf; the lowest of the shortest of those of at least
-// `run`, if it is shorter than *length.
+// Whether a run of the class begins in the leaf; it becomes *shortest if it has at least `run`
+// granules and is shorter.
 template <class Sync, class Still>
 bool Search<Sync, Still>::shortest_in_leaf(std::size_t leaf, unsigned length_class, std::size_t run,
-                                           std::size_t* granule,
-                                           std::size_t* length) const noexcept {
+                                           Shortest* shortest) const noexcept {
   const std::size_t base = leaf * kLeafBits;
   const bool last_class = length_class + 1 == RunClasses::kClasses;
+  // What is left of a long run is long itself, or known exactly.
+  const std::size_t enough = RunClasses::kLongest + (last_class ? run : 0);
   bool any = false;
   // Runs of these classes have more than kExact granules.
   read(leaf).for_each_start(
       RunClasses::kExact + 1, continued(leaf), behind(leaf), [&](unsigned at) noexcept {
-        const std::size_t enough = last_class ? chunk_.granules() : RunClasses::kLongest;
         const std::size_t here = chunk_.run_after(base + at, enough, touched_);
         if (here == 0 || RunClasses::class_of(here) != length_class) return true;
         any = true;
-        if (here >= run && here < *length) {
-          *length = here;
-          *granule = base + at;
+        if (here < run) return true;
+        if (last_class && here >= enough) {
+          consider_long(base + at, here, shortest);
+        } else if (here < shortest->length) {
+          *shortest = {base + at, here, false};
         }
-        return *length != run;
+        return shortest->length != run;
       });
   return any;
 }
 
+// As a rule there is one such run, the rest of the chunk, and nobody asks how long it is.
+template <class Sync, class Still>
+void Search<Sync, Still>::consider_long(std::size_t granule, std::size_t at_least,
+                                        Shortest* shortest) const noexcept {
+  if (shortest->length == Place::kUnknown) {
+    *shortest = {granule, at_least, true};
+    return;
+  }
+  if (!shortest->open && shortest->length <= at_least) return;
+  if (shortest->open) {
+    shortest->length = chunk_.run_after(shortest->granule, chunk_.granules(), touched_);
+    shortest->open = false;
+  }
+  const std::size_t length = chunk_.run_after(granule, chunk_.granules(), touched_);
+  if (length < shortest->length) *shortest = {granule, length, false};
+}
+
 template <class Sync, class Still>
 bool Search<Sync, Still>::has_class(std::size_t leaf, unsigned length_class) const noexcept {
-  std::size_t granule = 0, length = 0;
-  return length_class < RunClasses::kExact
-             ? exact_in_leaf(leaf, length_class + 1, &granule)
-             : shortest_in_leaf(leaf, length_class, 0, &granule, &length);
+  std::size_t granule = 0;
+  Shortest shortest;
+  return length_class < RunClasses::kExact ? exact_in_leaf(leaf, length_class + 1, &granule)
+                                           : shortest_in_leaf(leaf, length_class, 0, &shortest);
 }
 
 template <class Sync, class Still>

@@ -200,8 +200,13 @@ class Slots {
   bool take(unsigned number) noexcept {
     std::uint32_t idle = 0;
     auto& busy = slot_[number].busy;
-    return busy.load(std::memory_order_relaxed) == 0 &&
-           busy.compare_exchange_strong(idle, 1, std::memory_order_acquire,
+    if (busy.load(std::memory_order_relaxed) != 0) return false;
+    if (Sync::alone()) {
+      // Only a handler can come between, and it has given the slot back before we go on.
+      busy.store(1, std::memory_order_relaxed);
+      return true;
+    }
+    return busy.compare_exchange_strong(idle, 1, std::memory_order_acquire,
                                         std::memory_order_relaxed);
   }
 

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <atomic>
+#include <mmkit/base/short_lock.hpp>
 
 namespace mmkit::genalloc {
 
@@ -16,6 +17,8 @@ struct DirectSync {
   template <class T>
   using Atomic = std::atomic<T>;
 
+  /// Whether there is no other thread; signal handlers there may be.
+  static bool alone() noexcept { return mmkit::detail::single_threaded(); }
   /// How often to wait for somebody else's next step before making it for him.
   static constexpr unsigned kPatience = 20;
   /// While waiting.

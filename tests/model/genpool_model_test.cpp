@@ -29,14 +29,18 @@ using testing::test_seed;
 
 class Life {
  public:
-  Life(std::uint64_t seed, std::uint32_t policies)
-      : random_(seed), order_(pick({0, 3, 4, 12})), policies_(policies), model_(order_) {
+  Life(std::uint64_t seed, std::uint32_t policies, bool wide)
+      : random_(seed),
+        wide_(wide),
+        order_(pick({0, 3, 4, 12})),
+        policies_(policies),
+        model_(order_) {
     GenPoolOptions options;
     options.min_alloc_order = order_;
     if (policies == 1u << static_cast<int>(ModelFit::best)) options.fit = BestFit{};
     pool_ = GenPool::create(options).value();
-    largest_run_ = pick({4, 16, 100, 700});
-    const std::size_t chunks = 1 + below(4);
+    largest_run_ = wide ? pick({100, 1000, 9000, 30'000}) : pick({4, 16, 100, 700});
+    const std::size_t chunks = 1 + below(wide ? 2 : 4);
     for (std::size_t i = 0; i < chunks; ++i) add_chunk();
   }
   ~Life() {
@@ -87,7 +91,8 @@ class Life {
   std::size_t granule() const { return std::size_t{1} << order_; }
 
   void add_chunk() {
-    const std::size_t granules = 1 + below(pick({60, 512, 1024, 3000}));
+    const std::size_t granules =
+        wide_ ? 60'000 + below(60'000) : 1 + below(pick({60, 512, 1024, 3000}));
     ChunkSpec spec;
     spec.start = next_start_ + below(3 * granule()) + (below(2) == 0 ? below(7) : 0);
     spec.size_bytes = granules * granule() + below(granule());
@@ -102,12 +107,12 @@ class Life {
     do {
       request.fit = static_cast<ModelFit>(below(5));
     } while ((policies_ >> static_cast<int>(request.fit) & 1) == 0);
-    const std::size_t most = below(20) == 0 ? 4000 : largest_run_;
+    const std::size_t most = below(20) == 0 ? (wide_ ? 90'000 : 4000) : largest_run_;
     request.size_bytes = 1 + below((1 + below(most)) * granule());
     if (request.fit == ModelFit::align) {
       request.number = std::size_t{1} << (below(2) == 0 ? order_ + below(10) : below(16));
     } else if (request.fit == ModelFit::fixed) {
-      request.number = below(3100) << order_;
+      request.number = below(wide_ ? 100'000 : 3100) << order_;
     }
     return request;
   }
@@ -199,6 +204,7 @@ class Life {
   }
 
   std::mt19937_64 random_;
+  bool wide_;
   unsigned order_;
   std::uint32_t policies_;
   GenPoolModel model_;
@@ -210,15 +216,16 @@ class Life {
 };
 
 // `policies` is a set of bits by ModelFit.
-void live(std::uint64_t stream, std::uint32_t policies, std::uint64_t operations) {
+void live(std::uint64_t stream, std::uint32_t policies, std::uint64_t operations,
+          bool wide = false) {
   constexpr std::uint64_t kLifetime = 5000, kClosely = 1000;
   for (std::uint64_t done = 0, life = 0; done < operations; ++life) {
     const std::uint64_t seed = test_seed(stream * 1000 + life);
     SCOPED_TRACE("life " + std::to_string(life));
-    Life pool(seed, policies);
+    Life pool(seed, policies, wide);
     for (std::uint64_t i = 0; i < kLifetime; ++i, ++done) {
       pool.step();
-      if (done < kClosely * 10 || i % kClosely == 0) pool.validate();
+      if ((done < kClosely * 10 && !wide) || i % kClosely == 0) pool.validate();
       if (i % kClosely == 0) pool.compare_runs();
       if (::testing::Test::HasFailure()) {
         FAIL() << "at operation " << i << " of the life";
@@ -237,6 +244,12 @@ TEST(GenPoolModel, BestFitAloneGoesWhereTheModelSays) {
 }
 TEST(GenPoolModel, AlignedFitsGoWhereTheModelSays) {
   live(3, 4 | 8, scaled(200'000));
+}
+// Runs longer than what hints can tell apart.
+TEST(GenPoolModel, LongRunsGoWhereTheModelSays) {
+  live(5, 1, scaled(5'000), /*wide=*/true);
+  live(6, 2, scaled(5'000), /*wide=*/true);
+  live(7, kEvery, scaled(5'000), /*wide=*/true);
 }
 TEST(GenPoolModel, AllPoliciesTogetherGoWhereTheModelSays) {
   live(4, kEvery, scaled(400'000));

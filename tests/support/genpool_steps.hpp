@@ -66,6 +66,7 @@ struct SteppedSync {
     std::atomic<T> value_{};
   };
 
+  static bool alone() noexcept { return false; }
   static constexpr unsigned kPatience = 1;  // so that others' steps are made often
   static void pause() noexcept { one_step(); }
 };
