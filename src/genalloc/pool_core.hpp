@@ -25,6 +25,7 @@
 #include "genalloc/commit.hpp"
 #include "genalloc/poison.hpp"
 #include "genalloc/search.hpp"
+#include "genalloc/search_best.hpp"
 #include "genalloc/staging.hpp"
 
 namespace mmkit::genalloc {

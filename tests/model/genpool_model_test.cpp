@@ -247,9 +247,9 @@ TEST(GenPoolModel, AlignedFitsGoWhereTheModelSays) {
 }
 // Runs longer than what hints can tell apart.
 TEST(GenPoolModel, LongRunsGoWhereTheModelSays) {
-  live(5, 1, scaled(5'000), /*wide=*/true);
-  live(6, 2, scaled(5'000), /*wide=*/true);
-  live(7, kEvery, scaled(5'000), /*wide=*/true);
+  live(5, 1, scaled(4'000), /*wide=*/true);
+  live(6, 2, scaled(4'000), /*wide=*/true);
+  live(7, kEvery, scaled(4'000), /*wide=*/true);
 }
 TEST(GenPoolModel, AllPoliciesTogetherGoWhereTheModelSays) {
   live(4, kEvery, scaled(400'000));

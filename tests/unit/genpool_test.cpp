@@ -203,6 +203,15 @@ TEST(GenPool, RelaxedFitFindsTheLastPlaceWhereverItIs) {
   pool->free(0, 64 * 512);
 }
 
+TEST(GenPool, WhatBestFitLeavesOfALongRunFirstFitFinds) {
+  const auto pool = make();
+  ASSERT_TRUE(pool->add_chunk({.start = 0, .size_bytes = 60'000}));
+  EXPECT_EQ(pool->allocate(600, BestFit{}).value(), 0u);
+  EXPECT_EQ(pool->allocate(30'000, FirstFit{}).value(), 600u);
+  EXPECT_EQ(pool->largest_free_bytes(), 29'400u);
+  pool->free(0, 30'600);
+}
+
 TEST(GenPool, TakesRequestsOf2To32GranulesAndMore) {
   constexpr std::size_t kHuge = (std::size_t{1} << 32) + 1000;
   const auto pool = make();
