@@ -6,7 +6,7 @@
 # Included by bench/CMakeLists.txt when the tests are built, after the programs are known.
 enable_testing()
 
-foreach(subject IN ITEMS page percpu zpool)
+foreach(subject IN ITEMS genalloc page percpu zpool)
   if(TARGET mmkit_bench_${subject})
     add_test(NAME bench_smoke_${subject} COMMAND mmkit_bench_${subject} --quick)
     set_tests_properties(bench_smoke_${subject} PROPERTIES TIMEOUT 300 LABELS bench)

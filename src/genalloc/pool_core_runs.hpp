@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT
+//
+// PoolCore, runs - how they are taken and given back.
+#pragma once
+
+#include "genalloc/pool_core.hpp"
+
+namespace mmkit::genalloc {
+
+// ---------------------------------------------------------------- taking
+
+template <class Sync>
+Result<typename PoolCore<Sync>::Taken> PoolCore<Sync>::take(std::size_t size_bytes, const Fit& fit,
+                                                            bool needs_phys) noexcept {
+  Lease lease(commit_.slots(), /*may_fail=*/true);
+  if (!lease.held()) return fail(Errc::try_again);
+  const std::size_t run = granules_for(size_bytes);
+  const std::uint32_t indexes = indexes_for(mmkit::detail::FitAccess::kind(fit));
+  for (;; ++lease.retries) {
+    const Head head = commit_.rest();
+    const PoolState state = commit_.state(head);
+    if ((indexes & ~state.indexes) != 0) {
+      enliven(indexes, lease);
+      continue;
+    }
+    Place place;
+    Verdict verdict = Verdict::none;
+    std::uint32_t at = state.newest;
+    ChunkType* chunk = nullptr;
+    for (; at != 0; at = chunk->older) {
+      chunk = find(at);
+      verdict = search(*chunk, head, run, fit, lease, &place);
+      if (verdict != Verdict::none) break;
+    }
+    if (verdict == Verdict::moved) continue;
+    if (verdict == Verdict::none) {
+      if (MMKIT_MUTATE(MMKIT_MUTANT_genpool_refuses_unasked, !commit_.still(head), false)) {
+        continue;
+      }
+      const bool room =
+          this->size_bytes(state) - (state.used_granules << options_.order) >= size_bytes;
+      lease.slot().add(room ? Count::failed_fragmented : Count::failed_no_space, 1);
+      return fail(Errc::no_space);
+    }
+    if (needs_phys && !chunk->geometry().phys) {
+      if (!commit_.still(head)) continue;
+      return fail(Errc::not_supported);
+    }
+    if (taken_from(head, state, *chunk, at - 1, place, run, lease)) {
+      return Taken{chunk->address(place.granule), place.granule << options_.order,
+                   &chunk->geometry()};
+    }
+  }
+}
+
+template <class Sync>
+Status PoolCore<Sync>::take_at(std::uintptr_t start, std::size_t size_bytes) noexcept {
+  Lease lease(commit_.slots(), /*may_fail=*/true);
+  if (!lease.held()) return fail(Errc::try_again);
+  for (;; ++lease.retries) {
+    const Head head = commit_.rest();
+    const PoolState state = commit_.state(head);
+    std::uint32_t at = state.newest;
+    while (at != 0 && !find(at)->contains(start, size_bytes)) at = find(at)->older;
+    ChunkType* const chunk = find(at);
+    const std::size_t offset = chunk == nullptr ? 0 : start - chunk->start();
+    if (chunk == nullptr || offset % chunk->geometry().granule_bytes() != 0) {
+      if (!commit_.still(head)) continue;
+      return fail(Errc::invalid_argument);
+    }
+    Place place{offset >> options_.order};
+    const std::size_t run = granules_for(size_bytes);
+    const bool inside = run <= chunk->granules() && place.granule <= chunk->granules() - run;
+    if (!inside || chunk->run_after(place.granule, run, &lease.touched) < run) {
+      if (!commit_.still(head)) continue;
+      lease.slot().add(Count::failed_fragmented, 1);
+      return fail(Errc::no_space);
+    }
+    if (taken_from(head, state, *chunk, at - 1, place, run, lease)) return {};
+  }
+}
+
+template <class Sync>
+Verdict PoolCore<Sync>::search(ChunkType& chunk, Head head, std::size_t run, const Fit& fit,
+                               Lease& lease, Place* place) noexcept {
+  using Access = mmkit::detail::FitAccess;
+  const auto still = [this, head]() noexcept { return commit_.still(head); };
+  Search<Sync, decltype(still)> look(chunk, lease.number(), still, &lease.touched);
+  switch (Access::kind(fit)) {
+    case FitKind::first:
+      return look.first(run, 0, kNoLeaf, place);
+    case FitKind::best:
+      return look.best(run, place);
+    case FitKind::align: {
+      const std::size_t align_bytes = Access::param(fit);
+      const std::size_t align = divide_up(align_bytes, chunk.geometry().granule_bytes());
+      const std::size_t offset = (chunk.start() & (align_bytes - 1)) >> options_.order;
+      return look.aligned(run, align, offset, place);
+    }
+    case FitKind::order_align: {
+      constexpr std::size_t kHighest = std::size_t{1} << 63;
+      return run > kHighest ? Verdict::none : look.aligned(run, std::bit_ceil(run), 0, place);
+    }
+    case FitKind::fixed:
+      return look.fixed(run, Access::param(fit) >> options_.order, place);
+    case FitKind::relaxed: {
+      const std::size_t from = chunk.leaves().leaves() * lease.number() / kSlots;
+      const Verdict verdict = look.first(run, from, kNoLeaf, place);
+      return verdict == Verdict::none && from != 0 ? look.first(run, 0, from, place) : verdict;
+    }
+    case FitKind::custom:
+      return look.custom(run, Access::search(fit), Access::data(fit), place);
+  }
+  return Verdict::none;
+}
+
+template <class Sync>
+bool PoolCore<Sync>::taken_from(Head head, const PoolState& state, ChunkType& chunk,
+                                std::uint32_t number, const Place& place, std::size_t run,
+                                Lease& lease) noexcept {
+  Change change;
+  change.kind = Change::Kind::take;
+  change.chunk = number;
+  change.granule = place.granule;
+  change.count = run;
+  change.after = state;
+  change.after.used_granules += run;
+  Staging<Sync> staging(commit_.chunks(), lease.slot(), number);
+  if (staging.stage(&change) != Staged::ready) {
+    staging.dropped();
+    return false;
+  }
+  beside_taken(chunk, place, &change, &lease.touched);
+  if (!exchange(head, lease, staging, change)) return false;
+  if (options_.host) unpoison(chunk.address(place.granule), run << options_.order);
+  lease.slot().add(Count::allocations, 1);
+  lease.slot().raise(Count::peak_used, change.after.used_granules);
+  return true;
+}
+
+template <class Sync>
+bool PoolCore<Sync>::exchange(Head head, Lease& lease, Staging<Sync>& staging,
+                              const Change& change) noexcept {
+  staging.trim();
+  if (!commit_.install(head, lease.number(), change)) {
+    staging.dropped();
+    return false;
+  }
+  staging.committed();
+  return true;
+}
+
+// What a taken run leaves of the one it was part of. First fit asks only which runs may begin in a
+// leaf: what is left behind the run matters when it begins in another leaf than the whole did.
+template <class Sync>
+void PoolCore<Sync>::beside_taken(const ChunkType& chunk, const Place& place, Change* change,
+                                  std::uint64_t* touched) const noexcept {
+  const std::uint32_t indexes = change->after.indexes;
+  if (indexes == 0) return;
+  const std::size_t left =
+      place.left != Place::kUnknown ? place.left : chunk.run_before(change->granule, touched);
+  const std::size_t end = change->granule + change->count;
+  const bool classed = (indexes & kClassesLive) != 0;
+  if (!classed && end / kLeafBits == (change->granule - left) / kLeafBits) return;
+  change->right = place.right != Place::kUnknown
+                      ? place.right
+                      : chunk.run_after(end, chunk.long_run(indexes), touched);
+  if (classed) change->left = left;
+}
+
+// ---------------------------------------------------------------- giving back
+
+template <class Sync>
+Fault PoolCore<Sync>::give(std::uintptr_t start, std::size_t size_bytes,
+                           const ChunkGeometry** geometry) noexcept {
+  Lease lease(commit_.slots(), /*may_fail=*/false);
+  for (;; ++lease.retries) {
+    const Head head = commit_.rest();
+    const PoolState state = commit_.state(head);
+    std::uint32_t at = state.newest;
+    while (at != 0 && !find(at)->contains(start, 0)) at = find(at)->older;
+    ChunkType* const chunk = find(at);
+    Fault fault = fault_of(chunk, start, size_bytes);
+    if (fault == Fault::none) {
+      *geometry = &chunk->geometry();
+      if (size_bytes == 0) {
+        if (commit_.still(head)) return Fault::none;
+        continue;
+      }
+      Change change;
+      change.kind = Change::Kind::give;
+      change.chunk = at - 1;
+      change.granule = (start - chunk->start()) >> options_.order;
+      change.count = granules_for(size_bytes);
+      change.after = state;
+      change.after.used_granules -= change.count;
+      Staging<Sync> staging(commit_.chunks(), lease.slot(), change.chunk);
+      const Staged staged = staging.stage(&change);
+      if (staged == Staged::ready) {
+        beside_given(*chunk, &change, &lease.touched);
+        // Before others can have it; while it is not free yet nobody but the caller may touch it.
+        if (options_.host && commit_.still(head)) poison(start, change.count << options_.order);
+        if (!exchange(head, lease, staging, change)) continue;
+        lease.slot().add(Count::frees, 1);
+        return Fault::none;
+      }
+      staging.dropped();
+      fault = staged == Staged::conflict ? Fault::not_taken : Fault::wrong_size;
+    }
+    if (MMKIT_MUTATE(MMKIT_MUTANT_genpool_blames_unasked, commit_.still(head), true)) return fault;
+  }
+}
+
+// What is wrong before any granule is looked at.
+template <class Sync>
+Fault PoolCore<Sync>::fault_of(const ChunkType* chunk, std::uintptr_t start,
+                               std::size_t size_bytes) const noexcept {
+  if (chunk == nullptr) return Fault::no_chunk;
+  const std::size_t offset = start - chunk->start();
+  if (offset % chunk->geometry().granule_bytes() != 0) return Fault::misaligned;
+  if (!chunk->contains(start, size_bytes)) return Fault::past_end;
+  // The tail that is smaller than a granule was never handed out.
+  const std::size_t granule = offset >> options_.order;
+  const bool tail = granules_for(size_bytes) > chunk->granules() - granule;
+  return tail ? Fault::not_taken : Fault::none;
+}
+
+// The free run that a run becomes part of. Where first fit's hint says "long" already, there is
+// nothing to learn about how long it is.
+template <class Sync>
+void PoolCore<Sync>::beside_given(const ChunkType& chunk, Change* change,
+                                  std::uint64_t* touched) const noexcept {
+  const std::uint32_t indexes = change->after.indexes;
+  if (indexes == 0) return;
+  change->left = chunk.run_before(change->granule, touched);
+  const std::size_t leaf = (change->granule - change->left) / kLeafBits;
+  if (indexes == kBoundsLive && chunk.bounds().hint(0, leaf) == RunBound::kLong) {
+    change->right = RunBound::kMarks;
+    return;
+  }
+  const std::size_t end = change->granule + change->count;
+  change->right = chunk.run_after(end, chunk.long_run(indexes), touched);
+}
+
+}  // namespace mmkit::genalloc
