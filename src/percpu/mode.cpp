@@ -26,8 +26,8 @@
 
 #if MMKIT_PERCPU_HAS_RSEQ
 extern "C" {
-// The sequences refer to it from their asm, which no compiler sees.
-[[gnu::used, gnu::visibility("default")]] std::ptrdiff_t mmkit_percpu_area = 0;
+// What others see as const: see mode.hpp. Under another name here, as one name has one type.
+[[gnu::used]] std::ptrdiff_t mmkit_percpu_area_to_set asm("mmkit_percpu_area") = 0;
 // glibc 2.35 and later; absent elsewhere.
 [[gnu::weak]] extern const std::ptrdiff_t __rseq_offset;
 [[gnu::weak]] extern const unsigned __rseq_size;
@@ -90,7 +90,7 @@ std::ptrdiff_t own_distance() noexcept {
 Choice choose() noexcept {
   Choice choice;
   // Empty areas to begin with: what is not chosen is never registered.
-  mmkit_percpu_area = own_distance();
+  mmkit_percpu_area_to_set = own_distance();
   const char* const asked = ::secure_getenv("MMKIT_PERCPU_MODE");
   if (asked != nullptr && std::strcmp(asked, "fallback") == 0) {
     std::snprintf(choice.reason, sizeof choice.reason,
@@ -103,7 +103,7 @@ Choice choose() noexcept {
     return choice;
   }
   if (&__rseq_size != nullptr && __rseq_size != 0) {
-    mmkit_percpu_area = __rseq_offset;
+    mmkit_percpu_area_to_set = __rseq_offset;
     choice.mode = PercpuMode::rseq;
     std::snprintf(choice.reason, sizeof choice.reason, "rseq: the C library's area");
   } else if (register_own_area()) {

@@ -15,7 +15,7 @@
 //
 // The sequences find the area by one number, its distance from the thread pointer. It is fixed
 // before any constructor of the program runs, so a compiler may keep it in a register for as long
-// as it likes; reading it is an asm without inputs for that reason.
+// as it likes.
 #pragma once
 
 #include <cstddef>
@@ -63,11 +63,11 @@ void percpu_barrier_everywhere() noexcept;
 std::uint32_t percpu_lock_token() noexcept;
 
 #if MMKIT_PERCPU_HAS_RSEQ
-/// The distance of the thread's rseq area from its thread pointer.
+/// The distance of the thread's rseq area from its thread pointer. Const to all who read it, so that a
+/// compiler does not read it anew for every operation; mode.cpp writes it, before anybody reads.
+extern "C" const std::ptrdiff_t mmkit_percpu_area;
 inline std::ptrdiff_t rseq_area() noexcept {
-  std::ptrdiff_t distance;
-  asm("movq mmkit_percpu_area@GOTPCREL(%%rip), %0\n\tmovq (%0), %0" : "=r"(distance));
-  return distance;
+  return mmkit_percpu_area;
 }
 /// The CPU number in it: below zero when the thread is not registered. A hint.
 inline int rseq_cpu() noexcept {
