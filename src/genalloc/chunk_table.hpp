@@ -8,6 +8,7 @@
 // Complexity: O(1); claim() O(chunks)
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <mmkit/base/bits.hpp>

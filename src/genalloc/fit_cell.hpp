@@ -10,6 +10,7 @@
 // Locking:    none; lock-free for up to six writers that are stopped for ever
 #pragma once
 
+#include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>

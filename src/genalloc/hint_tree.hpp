@@ -30,6 +30,7 @@
 // Complexity: raise O(log n); a search O(log n) and one look a disappointment
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <mmkit/base/bits.hpp>

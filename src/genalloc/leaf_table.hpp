@@ -30,6 +30,7 @@
 // Complexity: O(1) a leaf
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <mmkit/base/mutant.hpp>

@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <mmkit/base/mutant.hpp>
 
+#include "genalloc/chunk_table.hpp"
 #include "genalloc/slots.hpp"
 
 namespace mmkit::genalloc {

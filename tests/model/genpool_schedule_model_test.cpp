@@ -110,10 +110,64 @@ TEST(GenPoolSchedule, AGapThatMovesIsFoundByBestFit) {
   explore_pairs(8, {.threads = 2, .calls_per_thread = 2, .policies = 2, .gap_leaves = 2},
                 scaled(20'000));
 }
-TEST(GenPoolSchedule, AGapThatMovesUnderSeveralLevelsOfHintsIsFound) {
-  explore_pairs(9, {.threads = 2, .calls_per_thread = 1, .policies = 2, .gap_leaves = 18},
-                scaled(3'000));
+// One preemption, before each step there is: the other fiber finds a change half carried out, or
+// changes what a search has half looked at.
+void explore_each(std::uint64_t stream, const ScenarioShape& shape, std::uint64_t schedules) {
+  FiberSchedule fibers(shape.threads);
+  std::mt19937_64 random(test_seed(stream));
+  std::uint64_t pairs = 0;
+  for (std::uint64_t done = 0; done < schedules;) {
+    const std::uint64_t seed = random();
+    const std::uint64_t steps = run_once(fibers, seed, shape, {}, &pairs);
+    for (std::uint64_t at = 1; at < steps; ++at, ++done) {
+      const unsigned starter = static_cast<unsigned>(at % 2);
+      run_once(fibers, seed, shape, {{1, starter}, {at + 1, 1 - starter}}, &pairs);
+      ASSERT_FALSE(::testing::Test::HasFailure())
+          << "scenario " << seed << " from " << starter << " at " << at;
+    }
+  }
 }
+
+TEST(GenPoolSchedule, AGapThatMovesUnderSeveralLevelsOfHintsIsFound) {
+  explore_each(9, {.threads = 2, .calls_per_thread = 1, .policies = 2, .gap_leaves = 40},
+               scaled(12'000));
+}
+TEST(GenPoolSchedule, AGapThatMovesOnceIsFoundAtEveryStep) {
+  explore_each(10, {.threads = 2, .calls_per_thread = 1, .policies = 3, .gap_leaves = 2},
+               scaled(20'000));
+}
+// The same offset in two chunks, one of them always free: who looked into the first chunk before the
+// free and into the second after the other was taken has seen none, and must not say so.
+TEST(GenPoolSchedule, AFixedPlaceThatMovesBetweenChunksIsFoundAtEveryStep) {
+  std::uint64_t steps = 2;
+  FiberSchedule fibers(2);
+  for (std::uint64_t at = 1; at < steps; ++at) {
+    GenPoolScenario::Core core({.order = 0, .indexes = genalloc::kBoundsLive});
+    const genalloc::ChunkGeometry* chunk = nullptr;
+    for (const std::uintptr_t start : {0u, 1000u}) {
+      genalloc::ChunkGeometry geometry;
+      geometry.start = start;
+      geometry.size_bytes = 100;
+      ASSERT_TRUE(core.add_chunk(geometry));
+      ASSERT_TRUE(core.take_at(start, 100));
+    }
+    ASSERT_EQ(core.give(10, 10, &chunk), genalloc::Fault::none);
+    bool refused = false, moved = false;
+    steps = fibers.run({{1, 1}, {at + 1, 0}}, [&](unsigned fiber) {
+      if (fiber == 1) {
+        refused = !core.take(10, FixedFit{10}, false);
+        return;
+      }
+      const genalloc::ChunkGeometry* where = nullptr;
+      moved = core.give(1010, 10, &where) == genalloc::Fault::none;
+      static_cast<void>(core.take_at(10, 10));
+    });
+    ASSERT_TRUE(moved);
+    ASSERT_FALSE(refused) << "at " << at;
+  }
+  EXPECT_GT(steps, 50u);
+}
+
 TEST(GenPoolSchedule, FirstFitHasAnOrder) {
   explore(1, {2, 2, 1, 1}, scaled(10'000));
 }

@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "support/child_process.hpp"
 #include "support/genpool_scenario.hpp"
 #include "support/scale.hpp"
 #include "support/seed.hpp"
@@ -253,6 +254,43 @@ TEST(GenPoolStress, BeyondTheSlotsAllocationsFailAndFreesGoOn) {
   for (const unsigned number : stopped) slots.release(number);
   EXPECT_TRUE(core.take(1, FirstFit{}, false));
   EXPECT_TRUE(genalloc::validate(core));
+}
+
+// ---------------------------------------------------------------- fork
+
+TEST(GenPoolStress, AForkedChildGoesOnWhateverOthersWereDoing) {
+  constexpr std::size_t kGranules = 5000;
+  const auto pool = GenPool::create().value();
+  ASSERT_TRUE(pool->add_chunk({.start = 0, .size_bytes = kGranules}));
+  std::atomic<bool> end{false};
+  std::vector<std::thread> all;
+  for (int t = 0; t < 2; ++t) {
+    all.emplace_back([&] {
+      for (std::size_t i = 0; !end; ++i) {
+        const std::size_t size = 1 + i * 7919 % 1500;
+        const auto place = pool->allocate(size, i % 2 == 0 ? Fit(FirstFit{}) : Fit(BestFit{}));
+        if (place) pool->free(*place, size);
+      }
+    });
+  }
+  const std::uint64_t forks = scaled(40);
+  for (std::uint64_t i = 0; i < forks; ++i) {
+    // What the others had allocated is lost to the child; all the rest it can have.
+    EXPECT_EQ(testing::run_in_child([&] {
+                std::size_t left = pool->available_bytes();
+                for (; left != 0; --left) {
+                  if (!pool->allocate(1)) return 1;
+                }
+                if (pool->allocate(1).has_value()) return 2;
+                const Status sound = pool->validate();
+                return sound || sound.error() == Errc::busy ? 0 : 3;
+              }),
+              0);
+  }
+  end = true;
+  for (std::thread& thread : all) thread.join();
+  EXPECT_EQ(pool->available_bytes(), kGranules);
+  EXPECT_TRUE(pool->validate());
 }
 
 // ---------------------------------------------------------------- signal handlers

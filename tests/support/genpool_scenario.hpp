@@ -156,7 +156,9 @@ class GenPoolScenario {
       call.request.size_bytes = 1;  // refused; no hint admits anything from now on
       carry_out(call);
     }
-    std::uintptr_t gap = blocks[below(blocks.size())];
+    // High as a rule, and blocks are freed low: then who misses the free takes the wrong place.
+    const std::size_t part = 1 + blocks.size() / 4;
+    std::uintptr_t gap = blocks[blocks.size() - 1 - below(below(4) == 0 ? blocks.size() : part)];
     Call free;
     free.kind = Call::Kind::free;
     free.size_bytes = run;
@@ -168,7 +170,7 @@ class GenPoolScenario {
     take.kind = Call::Kind::allocate_at;
     for (unsigned i = 0; i < shape_.calls_per_thread; ++i) {
       do {
-        free.start = blocks[below(blocks.size())];
+        free.start = blocks[below(below(4) == 0 ? blocks.size() : part)];
       } while (free.start == gap);
       take.start = gap;
       planned_[0].push_back(free);
@@ -183,6 +185,10 @@ class GenPoolScenario {
       if ((shape_.policies >> static_cast<int>(want.request.fit) & 1) == 0) {
         want.request.fit = ModelFit::first;
       }
+      // What it sees here has happened, for what it asks next.
+      Call look;
+      look.kind = Call::Kind::available;
+      planned_[thread].push_back(look);
       planned_[thread].push_back(want);
     }
   }
