@@ -73,7 +73,7 @@ void PercpuCounter::free_locals() noexcept {
 
 // What did not fit, or a thread whose first operation this is: folding then is early, and right.
 void PercpuCounter::add_and_fold(std::uint64_t amount) noexcept {
-  if (percpu_mode() == PercpuMode::fallback) {
+  if (detail::percpu_uses_atomics()) {
     return add_by_atomics(locals_.unit0, amount, reach_, central_);
   }
   // Possibly another CPU's unit than the one that refused: each is within reach at any time.

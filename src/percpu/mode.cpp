@@ -28,6 +28,7 @@
 extern "C" {
 // What others see as const: see mode.hpp. Under another name here, as one name has one type.
 [[gnu::used]] std::ptrdiff_t mmkit_percpu_area_to_set asm("mmkit_percpu_area") = 0;
+[[gnu::used]] bool mmkit_percpu_uses_atomics_to_set asm("mmkit_percpu_uses_atomics") = false;
 // glibc 2.35 and later; absent elsewhere.
 [[gnu::weak]] extern const std::ptrdiff_t __rseq_offset;
 [[gnu::weak]] extern const unsigned __rseq_size;
@@ -152,7 +153,7 @@ ForkCount& fork_count() noexcept {
 // Before the constructors of the program: those may use per-CPU variables, and compilers may read
 // mmkit_percpu_area as early as they like.
 [[gnu::constructor(101)]] void choose_early() noexcept {
-  static_cast<void>(chosen());
+  mmkit_percpu_uses_atomics_to_set = chosen().mode == PercpuMode::fallback;
 }
 
 void barrier(unsigned flags, unsigned cpu) noexcept {

@@ -66,6 +66,8 @@ std::uint32_t percpu_lock_token() noexcept;
 /// The distance of the thread's rseq area from its thread pointer. Const to all who read it, so that a
 /// compiler does not read it anew for every operation; mode.cpp writes it, before anybody reads.
 extern "C" const std::ptrdiff_t mmkit_percpu_area;
+/// Whether the mode is fallback, in the same way.
+extern "C" const bool mmkit_percpu_uses_atomics;
 inline std::ptrdiff_t rseq_area() noexcept {
   return mmkit_percpu_area;
 }
@@ -76,6 +78,20 @@ inline int rseq_cpu() noexcept {
   return cpu;
 }
 #endif
+
+/// percpu_mode() == PercpuMode::fallback, without a call.
+inline bool percpu_uses_atomics() noexcept {
+#if MMKIT_PERCPU_HAS_RSEQ
+  return mmkit_percpu_uses_atomics;
+#else
+  return true;
+#endif
+}
+/// For the thread that could not run a sequence: whether atomics are the way, and not the sequence
+/// again. See percpu_enter_thread().
+inline bool percpu_must_use_atomics() noexcept {
+  return percpu_uses_atomics() || !percpu_enter_thread();
+}
 
 }  // namespace detail
 

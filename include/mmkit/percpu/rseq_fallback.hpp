@@ -10,10 +10,12 @@
 //          (full, or empty) is true of a stack it cannot see.
 #pragma once
 
+#include <sched.h>
+
 #include <cstddef>
 #include <cstdint>
-#include <mmkit/base/cpu.hpp>
 #include <mmkit/percpu/mode.hpp>
+#include <mmkit/percpu/percpu_ptr.hpp>
 
 namespace mmkit::detail::fallback {
 
@@ -33,9 +35,15 @@ struct Aliased {
   }
 };
 
+// current_cpu(), without its calls: CPUs that can exist have open units.
+inline unsigned cpu_hint() noexcept {
+  const auto cpu = static_cast<unsigned>(::sched_getcpu());  // -1 on failure: out of range too
+  return cpu < open_units() ? cpu : 0;
+}
+
 template <std::size_t kStride>
 std::uintptr_t here(const void* unit0) noexcept {
-  return reinterpret_cast<std::uintptr_t>(unit0) + current_cpu() * kStride;
+  return reinterpret_cast<std::uintptr_t>(unit0) + cpu_hint() * kStride;
 }
 template <std::size_t kStride, class Word>
 auto* word_here(Word* word) noexcept {

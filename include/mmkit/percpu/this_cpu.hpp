@@ -48,12 +48,12 @@ template <class T>
 
 // SEQUENCE(...) until it is done, or the mode turns out to be the other one: then FALLBACK.
 #if MMKIT_PERCPU_HAS_RSEQ
-#define MMKIT_PERCPU_RUN(sequence, atomics)          \
-  while (!(sequence)) [[unlikely]] {                 \
-      if (!::mmkit::detail::percpu_enter_thread()) { \
-        atomics;                                     \
-        break;                                       \
-      }                                              \
+#define MMKIT_PERCPU_RUN(sequence, atomics)             \
+  while (!(sequence)) [[unlikely]] {                    \
+      if (::mmkit::detail::percpu_must_use_atomics()) { \
+        atomics;                                        \
+        break;                                          \
+      }                                                 \
     }
 #else
 #define MMKIT_PERCPU_RUN(sequence, atomics) \
@@ -180,7 +180,7 @@ template <std::size_t kStride>
     const rseq::Outcome outcome = rseq::push<kStride>(record, head, item, capacity);
     if (outcome != rseq::Outcome::unready) [[likely]]
       return outcome == rseq::Outcome::done;
-    if (!percpu_enter_thread()) break;
+    if (percpu_must_use_atomics()) break;
   }
 #endif
   return fallback::push<kStride>(record, head, item, capacity);
@@ -195,7 +195,7 @@ template <std::size_t kStride>
     if (outcome == rseq::Outcome::done) [[likely]]
       return item;
     if (outcome == rseq::Outcome::refused) return nullptr;
-    if (!percpu_enter_thread()) break;
+    if (percpu_must_use_atomics()) break;
   }
 #endif
   return fallback::pop<kStride>(record, head);
