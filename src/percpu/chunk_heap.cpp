@@ -21,6 +21,11 @@ Location location_of(AddressSpace& space, void* object) noexcept {
   return where;
 }
 
+// Blocks that the reserved part has not.
+BlockSet beyond_end(const Chunk& chunk) noexcept {
+  return chunk.is_reserved ? chunk.busy : 0;
+}
+
 }  // namespace
 
 ChunkHeap::ChunkHeap(unsigned units, AddressSpace& space, Backing& backing) noexcept
@@ -291,15 +296,17 @@ ChunkHeap::Totals ChunkHeap::totals() const noexcept {
 
 std::size_t ChunkHeap::free_bytes(const Chunk& chunk) const noexcept {
   ShortLockGuard lock(lock_);
-  return chunk.map.free_granules() * kGranuleBytes;
+  std::size_t granules = chunk.map.free_granules();
+  for (BlockSet none = beyond_end(chunk); none != 0; none &= none - 1) granules -= kBlockGranules;
+  return granules * kGranuleBytes;
 }
 std::size_t ChunkHeap::free_bytes(const Chunk& chunk, unsigned block) const noexcept {
   ShortLockGuard lock(lock_);
-  return chunk.map.free_granules(block) * kGranuleBytes;
+  return has_block(beyond_end(chunk), block) ? 0 : chunk.map.free_granules(block) * kGranuleBytes;
 }
 std::size_t ChunkHeap::longest_bytes(const Chunk& chunk) const noexcept {
   ShortLockGuard lock(lock_);
-  return chunk.map.longest(0) * kGranuleBytes;
+  return chunk.map.longest(beyond_end(chunk)) * kGranuleBytes;
 }
 bool ChunkHeap::populated(const Chunk& chunk, unsigned block) const noexcept {
   ShortLockGuard lock(lock_);

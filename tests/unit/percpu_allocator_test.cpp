@@ -544,6 +544,9 @@ TEST_P(PercpuAllocatorOf, TheReservedPartKeepsItsPages) {
     EXPECT_TRUE(chunk.populated(0) && chunk.populated(1) && !chunk.populated(2));
     EXPECT_TRUE(chunk.populate(0, 2));
     EXPECT_EQ(chunk.populate(0, 3).error(), Errc::invalid_argument) << "it ends after two";
+    EXPECT_EQ(chunk.free_bytes(), 2 * kPageSize) << "what does not exist is not free";
+    EXPECT_EQ(chunk.largest_free_bytes(), 2 * kPageSize);
+    EXPECT_EQ(chunk.free_bytes(2), 0u);
   });
 }
 

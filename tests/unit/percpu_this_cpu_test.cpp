@@ -253,6 +253,21 @@ TEST(PercpuOpenUnits, ReadingDoesNotOpenAndAPointerDoes) {
   EXPECT_EQ(detail::open_units(), open + 4);
 }
 
+TEST(PercpuOpenUnits, ReadsWhatHasNoDefaultAndWhatIsConst) {
+  struct NoDefault {
+    explicit NoDefault(int n) noexcept : number(n) {}
+    int number;
+  };
+  const unsigned open = detail::open_units();
+  PercpuMemory memory(open + 2);
+  const PercpuPtr<std::uint64_t> p = memory.at<std::uint64_t>(64);
+  *p.unit0 = 7;
+  EXPECT_EQ(per_cpu_read(PercpuPtr<const std::uint64_t>{p.unit0}, 0), 7u);
+  EXPECT_EQ(per_cpu_read(PercpuPtr<const std::uint64_t>{p.unit0}, open), 0u);
+  EXPECT_EQ(per_cpu_read(percpu_cast<NoDefault>(p), 0).number, 7);
+  EXPECT_EQ(per_cpu_read(percpu_cast<NoDefault>(p), open + 1).number, 0);
+}
+
 TEST(PercpuOpenUnits, ReadsWholeValuesOfAnySize) {
   struct Odd {
     char name[3];

@@ -53,7 +53,7 @@ struct PercpuStats {
   std::size_t chunks = 0;                 ///< now
   std::size_t max_chunks = 0;             ///< at most, ever
   std::size_t populated_pages = 0;        ///< pages that allocations may use at once
-  std::size_t empty_populated_pages = 0;  ///< of these, with nothing live in them
+  std::size_t empty_populated_pages = 0;  ///< of these, with nothing in them; what CPUs keep counts
   std::size_t metadata_bytes = 0;         ///< what the allocator itself takes
   std::size_t live_bytes = 0;             ///< allocated and not freed, rounded as it was
   std::size_t min_alloc_bytes = 0;        ///< smallest and largest allocation so far, rounded
@@ -72,7 +72,8 @@ class PercpuChunk {
   PercpuChunk(const PercpuChunk&) = delete;
   PercpuChunk& operator=(const PercpuChunk&) = delete;
 
-  /// Pages of the offset space: 16.
+  /// Pages of the offset space: 16. Of the reserved part those beyond its end are never populated,
+  /// nor free.
   unsigned pages() const noexcept;
   /// Whether a page is populated in every unit. Pages that do not exist are not.
   bool populated(unsigned page) const noexcept;
@@ -141,7 +142,7 @@ class PercpuAllocator {
                                                  std::size_t align_bytes) noexcept;
 
   /// Frees. Null is fine. What this allocator never gave out is misuse: `address not of this
-  /// allocator`; what is not live now: `free of memory not allocated`. Two frees at the same instant
+  /// allocator`; what is not the start of something live: `free of memory not allocated`. Two frees at the same instant
   /// are caught at best effort. Complexity: as allocate; may give pages back.
   void free(PercpuPtr<std::byte> p) noexcept {
     if (p && !fast_.free(p.unit0)) [[unlikely]]

@@ -15,6 +15,9 @@
 #pragma once
 
 #include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <mmkit/percpu/stride.hpp>
 #include <type_traits>
@@ -53,18 +56,27 @@ T* unit_address(T* unit0, unsigned cpu) noexcept {
   return reinterpret_cast<T*>(reinterpret_cast<std::uintptr_t>(unit0) + cpu * kPercpuUnitStride);
 }
 
+/// The bytes of a T that are not a T yet: it may have no default constructor.
+template <class T>
+struct RawBytes {
+  alignas(T) std::byte bytes[sizeof(T)];
+};
+
 /// Reads a value that its CPU may be changing: in one piece where the machine can.
 template <class T>
-T read_racing(const T* from) noexcept {
-  static_assert(std::is_trivially_copyable_v<T>, "only plain bytes can be read while they change");
-  T value;
+std::remove_cv_t<T> read_racing(const T* from) noexcept {
+  using Value = std::remove_cv_t<T>;
+  static_assert(std::is_trivially_copyable_v<Value>,
+                "only plain bytes can be read while they change");
+  RawBytes<Value> raw;
   if constexpr ((sizeof(T) == 1 || sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8) &&
                 alignof(T) == sizeof(T)) {
-    __atomic_load(from, &value, __ATOMIC_RELAXED);  // pairs with nothing: a number, no order
+    // Relaxed: pairs with nothing: a number, no order.
+    __atomic_load(from, reinterpret_cast<Value*>(raw.bytes), __ATOMIC_RELAXED);
   } else {
-    std::memcpy(&value, from, sizeof value);
+    std::memcpy(raw.bytes, from, sizeof raw.bytes);
   }
-  return value;
+  return std::bit_cast<Value>(raw);
 }
 
 }  // namespace detail
@@ -87,9 +99,7 @@ template <class T>
 T per_cpu_read(PercpuPtr<T> p, unsigned cpu) noexcept {
   if (cpu >= detail::open_units()) [[unlikely]] {
     detail::percpu_check_unit(cpu);
-    T zero;
-    std::memset(static_cast<void*>(&zero), 0, sizeof zero);
-    return zero;
+    return std::bit_cast<std::remove_cv_t<T>>(detail::RawBytes<std::remove_cv_t<T>>{});
   }
   return detail::read_racing(detail::unit_address(p.unit0, cpu));
 }
