@@ -51,20 +51,7 @@ class FiberSchedule final : private StepHook {
     next_ = 0;
     steps_ = 0;
     body_ = &body;
-    for (unsigned i = 0; i < fibers_.size(); ++i) {
-      Fiber& fiber = fibers_[i];
-      fiber.done = false;
-      ::getcontext(&fiber.context);
-      fiber.context.uc_stack.ss_sp = fiber.stack.get();
-      fiber.context.uc_stack.ss_size = kStackBytes;
-      fiber.context.uc_link = nullptr;
-      const auto self = reinterpret_cast<std::uintptr_t>(this);
-      ::makecontext(&fiber.context, reinterpret_cast<void (*)()>(&enter), 3,
-                    static_cast<unsigned>(self), static_cast<unsigned>(self >> 32), i);
-#ifdef MMKIT_FIBERS_TELL_TSAN
-      fiber.known = __tsan_create_fiber(0);
-#endif
-    }
+    for (unsigned i = 0; i < fibers_.size(); ++i) prepare(i);
 #ifdef MMKIT_FIBERS_TELL_TSAN
     home_known_ = __tsan_get_current_fiber();
 #endif
@@ -93,6 +80,22 @@ class FiberSchedule final : private StepHook {
 #endif
   };
 
+  // Apart from the loop over them: a context comes back as a jump does, which a loop's counter in a
+  // register might not outlive.
+  void prepare(unsigned index) {
+    Fiber& fiber = fibers_[index];
+    fiber.done = false;
+    ::getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = fiber.stack.get();
+    fiber.context.uc_stack.ss_size = kStackBytes;
+    fiber.context.uc_link = nullptr;
+    const auto self = reinterpret_cast<std::uintptr_t>(this);
+    ::makecontext(&fiber.context, reinterpret_cast<void (*)()>(&enter), 3,
+                  static_cast<unsigned>(self), static_cast<unsigned>(self >> 32), index);
+#ifdef MMKIT_FIBERS_TELL_TSAN
+    fiber.known = __tsan_create_fiber(0);
+#endif
+  }
   static void enter(unsigned low, unsigned high, unsigned index) {
     auto* const self =
         reinterpret_cast<FiberSchedule*>(std::uintptr_t{high} << 32 | std::uintptr_t{low});
