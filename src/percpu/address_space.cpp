@@ -51,7 +51,7 @@ Status AddressSpace::add_region() noexcept {
   region.tags = reinterpret_cast<TagSlot*>(notes->data);  // zero, which is no tag
   region.chunks = reinterpret_cast<Chunk**>(notes->data + places * kChunkTags);
   region.places = places;
-  regions_used_.store(r + 1, std::memory_order_release);  // pairs with locate_canonical()
+  regions_used_.store(r + 1, std::memory_order_release);  // pairs with find_place()
   return {};
 }
 
@@ -92,22 +92,14 @@ Place AddressSpace::next_place(unsigned r, unsigned index) const noexcept {
 }
 
 bool AddressSpace::locate(const void* address, Location& location) const noexcept {
-  const unsigned count = regions_used_.load(std::memory_order_acquire);
-  const std::uintptr_t at = reinterpret_cast<std::uintptr_t>(address);
-  for (unsigned r = 0; r < count; ++r) {
-    const Region& region = regions_[r];
-    const std::uintptr_t distance = at - region.first;
-    if (distance >= region.size_bytes) continue;
-    const std::size_t index = distance >> span_shift_;
-    const std::size_t inside = distance & ((std::size_t{1} << span_shift_) - 1);
-    const std::size_t unit = inside / kPercpuUnitStride;
-    const std::size_t offset = inside % kPercpuUnitStride;
-    if (unit >= units_ || offset >= kPercpuUnitBytes) return false;
-    location = {&region.chunks[index], region.tags + index * kChunkTags,
-                static_cast<unsigned>(unit), static_cast<std::uint32_t>(offset)};
-    return true;
-  }
-  return false;
+  std::size_t inside = 0;
+  if (!find_place(address, location, inside)) return false;
+  const std::size_t unit = inside / kPercpuUnitStride;
+  const std::size_t offset = inside % kPercpuUnitStride;
+  if (unit >= units_ || offset >= kPercpuUnitBytes) return false;
+  location.unit = static_cast<unsigned>(unit);
+  location.offset = static_cast<std::uint32_t>(offset);
+  return true;
 }
 
 }  // namespace mmkit::percpu

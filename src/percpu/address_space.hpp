@@ -20,8 +20,8 @@
 #include <atomic>
 #include <cstdint>
 #include <mmkit/base/result.hpp>
-
 #include <mmkit/percpu/tag.hpp>
+
 #include "percpu/geometry.hpp"
 #include "percpu/os_percpu.hpp"
 
@@ -67,23 +67,11 @@ class AddressSpace {
 
   /// Takes an address of unit 0 apart: what the fast paths do. False for any other address.
   bool locate_canonical(const void* address, Location& location) const noexcept {
-    const unsigned count =
-        regions_used_.load(std::memory_order_acquire);  // pairs with add_region()
-    const std::uintptr_t at = reinterpret_cast<std::uintptr_t>(address);
-    for (unsigned r = 0; r < count; ++r) {
-      const Region& region = regions_[r];
-      const std::uintptr_t distance = at - region.first;
-      if (distance >= region.size_bytes) continue;
-      const std::size_t index = distance >> span_shift_;
-      const std::size_t offset = distance & ((std::size_t{1} << span_shift_) - 1);
-      if (offset >= kPercpuUnitBytes) return false;
-      location.chunk = &region.chunks[index];
-      location.tags = region.tags + index * kChunkTags;
-      location.unit = 0;
-      location.offset = static_cast<std::uint32_t>(offset);
-      return true;
-    }
-    return false;
+    std::size_t inside = 0;
+    if (!find_place(address, location, inside) || inside >= kPercpuUnitBytes) return false;
+    location.unit = 0;
+    location.offset = static_cast<std::uint32_t>(inside);
+    return true;
   }
   /// The same for an address of any unit.
   bool locate(const void* address, Location& location) const noexcept;
@@ -117,6 +105,23 @@ class AddressSpace {
     os::Range addresses{}, notes{};  ///< what was reserved; tags and chunks
   };
 
+  // The place an address lies in, and how far; leaves unit and offset to the caller.
+  bool find_place(const void* address, Location& location, std::size_t& inside) const noexcept {
+    const unsigned count =
+        regions_used_.load(std::memory_order_acquire);  // pairs with add_region()
+    const std::uintptr_t at = reinterpret_cast<std::uintptr_t>(address);
+    for (unsigned r = 0; r < count; ++r) {
+      const Region& region = regions_[r];
+      const std::uintptr_t distance = at - region.first;
+      if (distance >= region.size_bytes) continue;
+      const std::size_t index = distance >> span_shift_;
+      location.chunk = &region.chunks[index];
+      location.tags = region.tags + index * kChunkTags;
+      inside = distance & ((std::size_t{1} << span_shift_) - 1);
+      return true;
+    }
+    return false;
+  }
   Status add_region() noexcept;
   Place place_at(unsigned region, unsigned index) const noexcept;
 

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <mmkit/base/bits.hpp>
-#include <mmkit/base/mutant.hpp>
 #include <new>
 
 namespace mmkit::percpu {
@@ -57,7 +56,6 @@ void Caches::raise_peak(std::int64_t live) noexcept {
 Caches::Counts Caches::counts() const noexcept {
   Counts counts;
   counts.allocations = allocations_aside_.load(std::memory_order_relaxed);
-  counts.frees = frees_aside_.load(std::memory_order_relaxed);
   counts.peak = counts.allocations;
   for (unsigned cpu = 0; cpu < cpus_; ++cpu) {
     counts.allocations += peek(record_of(cpu), record::kAllocations);

@@ -18,11 +18,10 @@
 #include <array>
 #include <atomic>
 #include <memory>
-#include <mmkit/base/mutex.hpp>
+#include <mmkit/percpu/fast_path.hpp>
 #include <mmkit/percpu/this_cpu.hpp>
 #include <span>
 
-#include <mmkit/percpu/fast_path.hpp>
 #include "percpu/os_percpu.hpp"
 
 namespace mmkit::percpu {
@@ -74,10 +73,8 @@ class Caches {
   }
   void count_free() noexcept { add(record::kFrees, 1); }
   /// For a thread that cannot touch its record now (ready_now() said no).
-  void count_aside(std::uint64_t allocations, std::uint64_t frees) noexcept {
-    // Relaxed: counts order nothing.
-    allocations_aside_.fetch_add(allocations, std::memory_order_relaxed);
-    frees_aside_.fetch_add(frees, std::memory_order_relaxed);
+  void count_allocation_aside() noexcept {
+    allocations_aside_.fetch_add(1, std::memory_order_relaxed);  // a count
   }
   Counts counts() const noexcept;
   /// For a child of a fork that must not use what lies in the stacks: nothing comes out or goes in.
@@ -146,7 +143,7 @@ class Caches {
   const unsigned cpus_;  ///< the units that have a CPU, and thus a record in use
   const os::Range records_;
   const std::unique_ptr<std::atomic<bool>[]> touched_;
-  std::atomic<std::uint64_t> allocations_aside_{0}, frees_aside_{0};
+  std::atomic<std::uint64_t> allocations_aside_{0};
 };
 
 }  // namespace mmkit::percpu

@@ -12,7 +12,7 @@
 // Invariants: 1 an allocated block is populated, once the call that allocated has returned
 //             2 reserve blocks are empty, populated and held
 //             3 what lies at or above `written` in a block reads as zero on every CPU
-//             4 the chunk is in the list of its slot (chunk_lists.hpp); the reserved one in none
+//             4 the chunk is in the list of its slot (chunk_heap.hpp); the reserved one in none
 // Locking:    all but `place` is guarded by the heap's short lock. Memory changes (populated, busy)
 //             need the heap's pages mutex as well.
 #pragma once

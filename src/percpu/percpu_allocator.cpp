@@ -43,6 +43,31 @@ namespace {
 constexpr unsigned kMostUnits = 16384;  // CPU numbers of the kernel end far below
 constexpr std::size_t kLargestBatch = 16;
 
+bool is_request(std::size_t size_bytes, std::size_t align_bytes) noexcept {
+  return size_bytes - 1 < kPercpuMaxBytes && align_bytes - 1 < kPercpuMaxAlign &&
+         is_power_of_two(align_bytes);
+}
+
+/// What is asked of the heap, rounded.
+struct Run {
+  std::size_t bytes, align_bytes;
+  unsigned granules() const noexcept {
+    return static_cast<unsigned>(bytes / percpu::kGranuleBytes);
+  }
+  unsigned align() const noexcept {
+    return static_cast<unsigned>(align_bytes / percpu::kGranuleBytes);
+  }
+};
+Run run_of_class(unsigned found_class) noexcept {
+  return {size_class::bytes(found_class), size_class::align_bytes(found_class)};
+}
+// One granule, or whole tags: two objects of a granule share one, and have none.
+Run run_of_size(std::size_t size_bytes, std::size_t align_bytes) noexcept {
+  const std::size_t least =
+      size_bytes <= percpu::kGranuleBytes ? percpu::kGranuleBytes : percpu::kTagBytes;
+  return {align_up(size_bytes, least), std::max(align_bytes, least)};
+}
+
 // ---------------------------------------------------------------- objects
 
 struct Object {
@@ -119,13 +144,10 @@ void keep_rest(PercpuState& state, unsigned found_class,
 Result<PercpuPtr<std::byte>> allocate_of_class(PercpuState& state, unsigned found_class,
                                                Gfp gfp) noexcept {
   std::array<percpu::ChunkHeap::Taken, kLargestBatch> taken;
-  const std::size_t bytes = size_class::bytes(found_class);
+  const Run run = run_of_class(found_class);
   const std::size_t batch = std::min(kLargestBatch, size_class::capacity(found_class) / 2);
-  const auto granules = static_cast<unsigned>(bytes / percpu::kGranuleBytes);
-  const auto align =
-      static_cast<unsigned>(size_class::align_bytes(found_class) / percpu::kGranuleBytes);
   const Result<std::size_t> count =
-      state.heap->take(granules, align, gfp, std::span(taken).first(batch));
+      state.heap->take(run.granules(), run.align(), gfp, std::span(taken).first(batch));
   if (!count) return fail(count.error());
   keep_rest(state, found_class, std::span(taken).first(*count));
   const Object object = object_at(state, taken[0].address);
@@ -135,17 +157,18 @@ Result<PercpuPtr<std::byte>> allocate_of_class(PercpuState& state, unsigned foun
   return p;
 }
 
-Result<PercpuPtr<std::byte>> allocate_run(PercpuState& state, std::size_t size_bytes,
-                                          std::size_t align_bytes, Gfp gfp) noexcept {
+/// One run of the heap for the user. `found_class` is 0, or the class to tag it with.
+Result<PercpuPtr<std::byte>> allocate_run(PercpuState& state, Run run, unsigned found_class,
+                                          Gfp gfp) noexcept {
   percpu::ChunkHeap::Taken taken;
-  const std::size_t least =
-      size_bytes <= percpu::kGranuleBytes ? percpu::kGranuleBytes : percpu::kTagBytes;
-  const auto granules = static_cast<unsigned>(align_up(size_bytes, least) / percpu::kGranuleBytes);
-  const auto align = static_cast<unsigned>(std::max(align_bytes, least) / percpu::kGranuleBytes);
-  const Result<std::size_t> count = state.heap->take(granules, align, gfp, {&taken, 1});
+  const Result<std::size_t> count = state.heap->take(run.granules(), run.align(), gfp, {&taken, 1});
   if (!count) return fail(count.error());
   detail::tsan_acquire(taken.address);
-  if (!taken.fresh) zero_units(state, taken.address, granules * percpu::kGranuleBytes);
+  if (!taken.fresh) zero_units(state, taken.address, run.bytes);
+  if (found_class != 0) {
+    const TagState live = taken.present ? TagState::live_present : TagState::live;
+    object_at(state, taken.address).tag->store({live, found_class});
+  }
   return PercpuPtr<std::byte>{taken.address};
 }
 
@@ -181,33 +204,16 @@ Result<PercpuPtr<std::byte>> allocate_now(PercpuState& state, std::size_t size_b
       return hand_out(state, object, object.tag->load());
     }
   }
-  Result<PercpuPtr<std::byte>> p = fail(Errc::out_of_memory);
-  if (found_class != 0) {
-    percpu::ChunkHeap::Taken taken;
-    const auto granules =
-        static_cast<unsigned>(size_class::bytes(found_class) / percpu::kGranuleBytes);
-    const auto align =
-        static_cast<unsigned>(size_class::align_bytes(found_class) / percpu::kGranuleBytes);
-    const Result<std::size_t> count = state.heap->take(granules, align, gfp, {&taken, 1});
-    if (count) {
-      const Object object = object_at(state, taken.address);
-      detail::tsan_acquire(taken.address);
-      if (!taken.fresh) zero_units(state, taken.address, size_class::bytes(found_class));
-      object.tag->store({taken.present ? TagState::live_present : TagState::live, found_class});
-      p = PercpuPtr<std::byte>{taken.address};
-    } else {
-      p = fail(count.error());
-    }
-  } else {
-    p = allocate_run(state, size_bytes, align_bytes, gfp);
-  }
+  const Run run =
+      found_class != 0 ? run_of_class(found_class) : run_of_size(size_bytes, align_bytes);
+  const Result<PercpuPtr<std::byte>> p = allocate_run(state, run, found_class, gfp);
   if (!p) {
     state.nowait_failures.fetch_add(1, std::memory_order_relaxed);  // a count
     state.failures.fetch_add(1, std::memory_order_relaxed);
   } else if (ready) {
     state.caches->count_allocation();
   } else {
-    state.caches->count_aside(1, 0);
+    state.caches->count_allocation_aside();
   }
   return p;
 }
@@ -420,10 +426,7 @@ Result<PercpuPtr<std::byte>> PercpuAllocator::allocate_slowly(std::size_t size_b
                                                               std::size_t align_bytes,
                                                               Gfp gfp) noexcept {
   PercpuState& state = *state_;
-  if (size_bytes - 1 >= kPercpuMaxBytes || align_bytes - 1 >= kPercpuMaxAlign ||
-      !is_power_of_two(align_bytes)) {
-    return fail(Errc::invalid_argument);
-  }
+  if (!is_request(size_bytes, align_bytes)) return fail(Errc::invalid_argument);
   check_not_lost(state);
   const unsigned found_class = size_class::find(size_bytes, align_bytes);
   if (has(gfp, Gfp::nowait)) {
@@ -435,9 +438,9 @@ Result<PercpuPtr<std::byte>> PercpuAllocator::allocate_slowly(std::size_t size_b
     state.caches->count_allocation();
     return hand_out(state, object, object.tag->load());
   }
-  const Result<PercpuPtr<std::byte>> p = found_class != 0
-                                             ? allocate_of_class(state, found_class, gfp)
-                                             : allocate_run(state, size_bytes, align_bytes, gfp);
+  const Result<PercpuPtr<std::byte>> p =
+      found_class != 0 ? allocate_of_class(state, found_class, gfp)
+                       : allocate_run(state, run_of_size(size_bytes, align_bytes), 0, gfp);
   state.caches->note_touched();
   if (!p) {
     state.failures.fetch_add(1, std::memory_order_relaxed);  // a count
@@ -450,23 +453,17 @@ Result<PercpuPtr<std::byte>> PercpuAllocator::allocate_slowly(std::size_t size_b
 Result<PercpuPtr<std::byte>> PercpuAllocator::allocate_reserved(std::size_t size_bytes,
                                                                 std::size_t align_bytes) noexcept {
   PercpuState& state = *state_;
-  if (size_bytes - 1 >= kPercpuMaxBytes || align_bytes - 1 >= kPercpuMaxAlign ||
-      !is_power_of_two(align_bytes)) {
-    return fail(Errc::invalid_argument);
-  }
+  if (!is_request(size_bytes, align_bytes)) return fail(Errc::invalid_argument);
   check_not_lost(state);
-  const std::size_t least =
-      size_bytes <= percpu::kGranuleBytes ? percpu::kGranuleBytes : percpu::kTagBytes;
-  const std::size_t rounded = align_up(size_bytes, least);
-  const Result<percpu::ChunkHeap::Taken> taken = state.heap->take_reserved(
-      static_cast<unsigned>(rounded / percpu::kGranuleBytes),
-      static_cast<unsigned>(std::max(align_bytes, least) / percpu::kGranuleBytes));
+  const Run run = run_of_size(size_bytes, align_bytes);
+  const Result<percpu::ChunkHeap::Taken> taken =
+      state.heap->take_reserved(run.granules(), run.align());
   if (!taken) {
     state.failures.fetch_add(1, std::memory_order_relaxed);
     return fail(taken.error());
   }
   detail::tsan_acquire(taken->address);
-  if (!taken->fresh) zero_units(state, taken->address, rounded);
+  if (!taken->fresh) zero_units(state, taken->address, run.bytes);
   state.caches->count_allocation();
   return PercpuPtr<std::byte>{taken->address};
 }
