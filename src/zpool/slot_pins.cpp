@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+#include <mmkit/zpool/slot_pins.hpp>
+
+#include <sched.h>
+
+#include <new>
+
+namespace mmkit {
+
+using namespace slot_word;
+
+SlotPins::~SlotPins() {
+  MutexLock lock(excess_mutex_);
+  while (Excess* entry = excess_.pop_front()) delete entry;
+}
+
+// A mover is done within a copy of one object, unless it lost its CPU: then its time slice.
+std::uint64_t SlotPins::wait_while_busy(const Slot& slot) noexcept {
+  constexpr unsigned kSpins = 2000;
+  for (unsigned spins = 0;; ++spins) {
+    // Relaxed: what follows exchanges the word, and orders by that.
+    const std::uint64_t word = slot.load(std::memory_order_relaxed);
+    if (state_of(word) != kBusy) return word;
+    if (spins >= kSpins) {
+      ::sched_yield();
+    } else {
+#if defined(__x86_64__)
+      __builtin_ia32_pause();
+#endif
+    }
+  }
+}
+
+SlotPins::Excess* SlotPins::find_excess(const Slot& slot) noexcept {
+  for (Excess* at = excess_.front(); at != nullptr; at = excess_.next(*at)) {
+    if (at->slot == &slot) return at;
+  }
+  return nullptr;
+}
+
+// Pins a slot whose count is full, or nearly. The state is 63 exactly while there is an entry, and
+// changes to and from it only under the mutex.
+Result<std::uint64_t> SlotPins::pin_excess(Handle handle, Slot& slot) noexcept {
+  MutexLock lock(excess_mutex_);
+  std::uint64_t word = slot.load(std::memory_order_relaxed);
+  while (true) {
+    if (!names(handle, word)) {
+      // Mapped very often a moment ago, being moved now: as unlikely as it sounds.
+      if (!await_mover(handle, slot, word)) return fail(Errc::not_found);
+      continue;
+    }
+    if (state_of(word) == kManyPins) {
+      ++find_excess(slot)->pins;
+      return word;
+    }
+    Excess* entry = nullptr;
+    if (state_of(word) == kMostPins) {
+      entry = new (std::nothrow) Excess;
+      if (entry == nullptr) return fail(Errc::out_of_memory);
+      entry->slot = &slot;
+      entry->pins = 1;
+      excess_.push_front(*entry);
+    }
+    // Acquire: pairs with whoever published the slot. From 62 this reaches 63, for which the entry
+    // stands ready.
+    if (slot.compare_exchange_strong(word, word + 1, std::memory_order_acquire,
+                                     std::memory_order_relaxed)) {
+      return word;
+    }
+    if (entry != nullptr) {
+      excess_.remove(*entry);
+      delete entry;
+    }
+  }
+}
+
+// Ends one of many mappings; false when by now the slot counts alone.
+bool SlotPins::unpin_excess(Handle, Slot& slot) noexcept {
+  MutexLock lock(excess_mutex_);
+  // Release, here and through the mutex: pairs with take(), by way of the unpins still to come.
+  if (state_of(slot.load(std::memory_order_relaxed)) != kManyPins) return false;
+  Excess* entry = find_excess(slot);
+  if (--entry->pins == 0) {
+    excess_.remove(*entry);
+    delete entry;
+    slot.fetch_sub(1, std::memory_order_release);
+  }
+  return true;
+}
+
+}  // namespace mmkit
