@@ -19,6 +19,10 @@ constexpr std::uint32_t kKeptShare = 32;
 // Below so many for each that they may keep, everything comes back: far enough from the share above
 // that it happens once while a class halves.
 constexpr std::uint32_t kWithdrawShare = kKeptShare / 2;
+// A class is nearly full when no more than so great a part of its cells is free; then objects of
+// zspages from this group on are kept.
+constexpr std::uint32_t kDenseShare = 16;
+constexpr std::uint8_t kDenseGroup = 5;
 // A generation ends when so great a part of the zspages was used by a call that went the slow way.
 constexpr std::size_t kGenerationShare = 8;
 
@@ -85,25 +89,18 @@ Result<std::uint32_t> ZsmallocPool::refill(unsigned size_class, Gfp gfp) noexcep
   if (!taken) return fail(taken.error());
   const Numbers hands(slots, *taken);
   Closed closed;
-  const Result<Zspage*> room = room_in(home, size_class, gfp, closed);
+  Result<Zspage*> room = room_in(home, size_class, gfp, closed);
   std::size_t placed = 0;
   if (room) {
-    Zspage& zspage = **room;
-    const std::size_t count = std::min<std::size_t>(hands.size(), zspage.free_cells());
-    for (; placed < count; ++placed) {
-      const std::uint32_t index = slots[placed];
-      const unsigned cell = zspage.take_cell(index);
-      ObjectEngine::Slot& slot = engine_.slot(index);
-      const std::uint64_t word = slot.load(std::memory_order_relaxed);
-      // Relaxed: nobody looks at a cached slot without the class's lock, or by way of this CPU.
-      slot.store(slot_word::make(Place(zspage.number(), cell, 0).bits(),
-                                 slot_word::generation_of(word), slot_word::kCached),
-                 std::memory_order_relaxed);
+    placed = fill_cells(home, **room, hands, closed);
+    // The next fullest too, but no new one: that would cost pages.
+    while (placed < hands.size()) {
+      Zspage* const next = fullest(home);
+      if (next == nullptr) break;
+      placed += fill_cells(home, *next, hands.subspan(placed), closed);
     }
-    home.used.store(home.used.load(std::memory_order_relaxed) + static_cast<std::uint32_t>(placed),
-                    std::memory_order_relaxed);
-    settle(home, zspage, closed);
     if (!nowait) grant(home, size_class);
+    choose_what_to_keep(home);
   }
   lock.unlock();
   close(closed);
@@ -116,6 +113,26 @@ Result<std::uint32_t> ZsmallocPool::refill(unsigned size_class, Gfp gfp) noexcep
     break;
   }
   return slots[0];
+}
+
+// Puts slots that are in the caller's hands into free cells; how many found one.
+std::size_t ZsmallocPool::fill_cells(Class& home, Zspage& zspage, Numbers slots,
+                                     Closed& closed) noexcept {
+  const std::size_t count = std::min<std::size_t>(slots.size(), zspage.free_cells());
+  for (const std::uint32_t index : slots.first(count)) {
+    const unsigned cell = zspage.take_cell(index);
+    ObjectEngine::Slot& slot = engine_.slot(index);
+    const std::uint64_t word = slot.load(std::memory_order_relaxed);
+    // Relaxed: nobody looks at a cached slot without the class's lock, or by way of this CPU.
+    slot.store(slot_word::make(Place(zspage.number(), cell, 0).bits(),
+                               slot_word::generation_of(word), slot_word::kCached),
+               std::memory_order_relaxed);
+  }
+  home.used.store(home.used.load(std::memory_order_relaxed) + static_cast<std::uint32_t>(count),
+                  std::memory_order_relaxed);
+  settle(home, zspage, closed);
+  relist(home, zspage);  // upwards at once
+  return count;
 }
 
 // The zspage to take from: the fullest, or a new one. Lets go of the lock around the page source,
@@ -139,7 +156,29 @@ Result<Zspage*> ZsmallocPool::room_in(Class& home, unsigned size_class, Gfp gfp,
   return fresh;
 }
 
-// ---------------------------------------------------------------- free
+// ---------------------------------------------------------------- free, map
+
+Status ZsmallocPool::free_slowly(Handle handle) noexcept {
+  ObjectEngine::Slot* slot = engine_.find(handle);
+  if (slot == nullptr) return fail(Errc::invalid_argument);
+  const Result<std::uint64_t> word = engine_.pins().take(handle, *slot, slot_word::kCached);
+  if (!word) return fail(word.error());
+  finish_free(handle, *word);
+  return {};
+}
+
+Result<std::span<std::byte>> ZsmallocPool::map_slowly(Handle handle) noexcept {
+  ObjectEngine::Slot* slot = engine_.find(handle);
+  if (slot == nullptr) return fail(Errc::not_found);
+  const Result<std::uint64_t> word = engine_.pins().pin(handle, *slot);
+  if (!word) return fail(word.error());
+  return bytes_of(*word);
+}
+
+void ZsmallocPool::unmap_slowly(Handle handle) noexcept {
+  ObjectEngine::Slot* slot = engine_.find(handle);
+  if (slot == nullptr || !engine_.pins().unpin(handle, *slot)) report_not_mapped(handle);
+}
 
 // One object, and some of those that this CPU has kept, if it was for want of room that it comes here.
 void ZsmallocPool::give_back(unsigned size_class, std::uint32_t index) noexcept {
@@ -147,7 +186,7 @@ void ZsmallocPool::give_back(unsigned size_class, std::uint32_t index) noexcept 
   std::size_t count = 0;
   slots[count++] = index;
   const Place place(engine_.slot(index).load(std::memory_order_relaxed));
-  if (groups_[place.zspage()].load(std::memory_order_relaxed) == kFullGroup) {
+  if (is_worth_keeping(size_class, place.zspage())) {
     CpuStacks& stacks = engine_.stacks();
     const std::size_t head = heads_[size_class];
     const std::uint32_t limit = stacks.limit(stacks.make_ready(), head);
@@ -171,6 +210,7 @@ std::size_t ZsmallocPool::give_back(unsigned size_class, Numbers slots) noexcept
   {
     ShortLockGuard lock(home.lock);
     for (const std::uint32_t slot : slots) take_out(home, slot, closed);
+    choose_what_to_keep(home);
     if (is_overgranted(home)) withdraw(home, size_class, closed);
   }
   engine_.give_slots(slots);
@@ -179,12 +219,24 @@ std::size_t ZsmallocPool::give_back(unsigned size_class, Numbers slots) noexcept
 
 // ---------------------------------------------------------------- what CPUs may keep
 
+// A kept object counts as in use, and holds its zspage. In a class that is nearly full that costs
+// nothing, since the room is wanted again at once. In one with holes only objects of full zspages are
+// kept: others would stand in the way of a zspage that is about to become empty.
+void ZsmallocPool::choose_what_to_keep(Class& home) noexcept {
+  const std::uint32_t cells = home.cells.load(std::memory_order_relaxed);
+  const std::uint32_t holes = cells - home.used.load(std::memory_order_relaxed);
+  const std::uint8_t from = holes <= cells / kDenseShare ? kDenseGroup : kFullGroup;
+  if (home.keeps_from.load(std::memory_order_relaxed) == from) return;
+  home.keeps_from.store(from, std::memory_order_relaxed);  // a hint
+}
+
 // Some more room on this CPU, within what the class allows.
 void ZsmallocPool::grant(Class& home, unsigned size_class) noexcept {
   CpuStacks& stacks = engine_.stacks();
   const unsigned cpu = stacks.make_ready();
   const std::uint32_t limit = stacks.limit(cpu, heads_[size_class]);
-  const std::uint32_t allowed = home.used.load(std::memory_order_relaxed) / kKeptShare;
+  const std::uint32_t allowed =
+      std::min<std::uint32_t>(home.used.load(std::memory_order_relaxed) / kKeptShare, 0xffff);
   if (limit >= capacities_[size_class] || home.granted >= allowed) return;
   const std::uint32_t more = std::min({capacities_[size_class] - limit, allowed - home.granted,
                                        std::max<std::uint32_t>(limit, 2)});

@@ -48,6 +48,10 @@ std::size_t ZsmallocPool::compact_class(unsigned size_class) noexcept {
   // Others may go on making holes as fast as we fill them.
   std::size_t slices = home.cells.load(std::memory_order_relaxed) + std::size_t{1};
   std::size_t freed = 0;
+  {
+    ShortLockGuard lock(home.lock);
+    relist_all(home);
+  }
   for (bool more = true; more && slices != 0; --slices) {
     MutexLock lock(slices_);
     Slice slice;
@@ -62,6 +66,17 @@ std::size_t ZsmallocPool::compact_class(unsigned size_class) noexcept {
     for (std::uint32_t n = first; n != kNone; n = zspage_at(n).next) zspage_at(n).passed_over = false;
   }
   return freed;
+}
+
+// Each into the list of its group.
+void ZsmallocPool::relist_all(Class& home) noexcept {
+  for (unsigned group = 0; group < kFullGroup; ++group) {
+    for (std::uint32_t n = home.groups[group]; n != kNone;) {
+      Zspage& zspage = zspage_at(n);
+      n = zspage.next;
+      relist(home, zspage);
+    }
+  }
 }
 
 Zspage* ZsmallocPool::emptiest(const Class& home) const noexcept {
@@ -93,6 +108,7 @@ bool ZsmallocPool::begin_slice(Slice& slice) noexcept {
                   std::memory_order_relaxed);
   Closed none;
   settle(home, *slice.target, none);
+  relist(home, *slice.target);  // upwards at once
   return true;
 }
 

@@ -109,7 +109,7 @@ bool ZsmallocPool::begin_eviction(Eviction& eviction) noexcept {
     Zspage* const found = find_zspage(number);
     if (found == nullptr || base_of(number).size_class() != size_class) return false;
     Zspage& zspage = *found;
-    if (zspage.isolated) return false;
+    if (zspage.isolated || home.evictions == 0xff) return false;
     bool mapped = false;
     for (unsigned cell = 0; cell < zspage.cells(); ++cell) {
       if (zspage.is_free(cell) || zspage.owner(cell) == Zspage::kClaimed) continue;

@@ -90,7 +90,8 @@ bool ZsmallocPool::validate_class(unsigned size_class, const CpuStacks::Stopped&
     for (std::uint32_t n = home.groups[group]; n != kNone; n = zspage_at(n).next) {
       if (n >= descriptors_.size() || find_zspage(n) == nullptr || partial-- == 0) return false;
       if (zspage_at(n).prev != before || zspage_at(n).isolated) return false;
-      if (zspage_at(n).size_class() != size_class || zspage_at(n).group() != group) return false;
+      if (zspage_at(n).size_class() != size_class || zspage_at(n).group() > group) return false;
+      if (zspage_at(n).listed != group) return false;
       before = n;
     }
   }

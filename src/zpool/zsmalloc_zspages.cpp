@@ -149,31 +149,50 @@ Result<PageRun> ZsmallocPool::take_run(std::size_t pages, Gfp gfp) noexcept {
 // A zspage that nobody knows yet.
 Result<Zspage*> ZsmallocPool::open(unsigned size_class, Gfp gfp) noexcept {
   const bool nowait = has(gfp, Gfp::nowait);
-  const SizeClass& shape = sizes_[size_class];
+  const std::size_t object_bytes = sizes_[size_class].size_bytes;
+  const Result<PageRun> run = take_run(best_length(size_class), gfp);
+  if (!run) return fail(run.error());
+  const auto cells = static_cast<unsigned>(run->pages * kPageSize / object_bytes);
   std::uint8_t block = 0;
-  void* const memory = take_descriptor(shape.objects, nowait, &block);
-  if (memory == nullptr) return fail(Errc::out_of_memory);
-  const Result<std::uint32_t> number = take_number(nowait);
+  void* const memory = take_descriptor(cells, nowait, &block);
+  const Result<std::uint32_t> number =
+      memory != nullptr ? take_number(nowait) : Result<std::uint32_t>(fail(Errc::out_of_memory));
   if (!number) {
-    give_descriptor(memory, shape.objects, block);
+    if (memory != nullptr) give_descriptor(memory, cells, block);
+    source_.free_pages(*run);
     return fail(number.error());
   }
-  const Result<PageRun> run = take_run(shape.pages, gfp);
-  if (!run) {
-    give_number(*number);
-    give_descriptor(memory, shape.objects, block);
-    return fail(run.error());
-  }
-  // Of a shorter run the descriptor has owner words to spare.
-  const auto cells = static_cast<unsigned>(
-      std::min<std::size_t>(shape.objects, run->pages * kPageSize / shape.size_bytes));
   Zspage* const zspage = Zspage::make(memory, *number, *run, size_class, cells);
   zspage->block = block;
-  bases_[*number].store(ZspageBase(run->data, size_class, shape.size_bytes),
+  bases_[*number].store(ZspageBase(run->data, size_class, object_bytes),
                         std::memory_order_relaxed);
   pages_.fetch_add(run->pages, std::memory_order_relaxed);  // a number on its own
   zspages_.fetch_add(1, std::memory_order_relaxed);
   return zspage;
+}
+
+// How many pages the next zspage of a class should have. A long one wastes less at its end; but the
+// last of a class is half empty for as long as the class lives, and where objects come and go all
+// are emptied later. So a length costs what all objects of the class would waste in zspages like
+// it, and a part of its own pages: a small one while the class only grows, all of them once it has
+// taken back as much as a quarter of what it holds.
+std::size_t ZsmallocPool::best_length(unsigned size_class) const noexcept {
+  constexpr std::size_t kGrowingShare = 32, kChurnShare = 4;
+  const SizeClass& shape = sizes_[size_class];
+  const Class& home = classes_[size_class];
+  const std::size_t used = home.used.load(std::memory_order_relaxed);
+  const bool churns = home.returned.load(std::memory_order_relaxed) > used / kChurnShare;
+  const std::size_t page_cost = churns ? kPageSize : kPageSize / kGrowingShare;
+  std::size_t best = shape.pages, least = ~std::size_t{0};
+  for (std::size_t pages = 1; pages <= shape.pages; ++pages) {
+    const std::size_t cells = pages * kPageSize / shape.size_bytes;
+    const std::size_t waste = pages * kPageSize - cells * shape.size_bytes;
+    const std::size_t cost = used * waste / cells + pages * page_cost;
+    if (cost >= least) continue;
+    least = cost;
+    best = pages;
+  }
+  return best;
 }
 
 // The class gets a new zspage.
@@ -184,31 +203,38 @@ void ZsmallocPool::adopt(Class& home, Zspage& zspage) noexcept {
                                std::memory_order_relaxed);
   // Release: pairs with find_zspage(), for the base.
   descriptors_[zspage.number()].store(&zspage, std::memory_order_release);
+  groups_[zspage.number()].store(0, std::memory_order_relaxed);
   enlist(home, zspage);
 }
 
 // ---------------------------------------------------------------- they change groups
 
+// Into the list of its group, unless it is full.
 void ZsmallocPool::enlist(Class& home, Zspage& zspage) noexcept {
   const unsigned group = zspage.group();
-  // Relaxed, here and below: a hint to who frees, and the record of its list to who has the lock.
-  groups_[zspage.number()].store(static_cast<std::uint8_t>(group), std::memory_order_relaxed);
   if (group == kFullGroup) return;
+  zspage.listed = static_cast<std::uint8_t>(group & 15);
   zspage.prev = kNone;
   zspage.next = home.groups[group];
-  if (zspage.next != kNone) find_zspage(zspage.next)->prev = zspage.number();
+  if (zspage.next != kNone) zspage_at(zspage.next).prev = zspage.number();
   home.groups[group] = zspage.number();
 }
 
 void ZsmallocPool::delist(Class& home, Zspage& zspage) noexcept {
-  const unsigned group = groups_[zspage.number()].load(std::memory_order_relaxed);
-  if (group == kFullGroup) return;
-  if (zspage.next != kNone) find_zspage(zspage.next)->prev = zspage.prev;
+  if (zspage.listed == Zspage::kInNoList) return;
+  if (zspage.next != kNone) zspage_at(zspage.next).prev = zspage.prev;
   if (zspage.prev != kNone) {
-    find_zspage(zspage.prev)->next = zspage.next;
+    zspage_at(zspage.prev).next = zspage.next;
   } else {
-    home.groups[group] = zspage.next;
+    home.groups[zspage.listed] = zspage.next;
   }
+  zspage.listed = Zspage::kInNoList;
+}
+
+void ZsmallocPool::relist(Class& home, Zspage& zspage) noexcept {
+  if (zspage.listed == zspage.group()) return;
+  delist(home, zspage);
+  enlist(home, zspage);
 }
 
 // Out of the lists, for one who will empty it: nobody gets room in it meanwhile.
@@ -220,11 +246,12 @@ void ZsmallocPool::isolate(Class& home, Zspage& zspage) noexcept {
 
 void ZsmallocPool::rejoin(Class& home, Zspage& zspage, Closed& closed) noexcept {
   zspage.isolated = false;
-  enlist(home, zspage);
   settle(home, zspage, closed);
 }
 
-// Mends the lists after cells were taken or given: another group, or an empty zspage, which goes.
+// After cells were given: notes how full it is, and lets an empty one go. One that has just ceased to
+// be full gets into a list; in a list it stays where it is until somebody looks for room (fullest()),
+// so that a free touches no neighbours.
 void ZsmallocPool::settle(Class& home, Zspage& zspage, Closed& closed) noexcept {
   if (zspage.isolated) return;
   if (zspage.in_use() == 0) {
@@ -233,10 +260,12 @@ void ZsmallocPool::settle(Class& home, Zspage& zspage, Closed& closed) noexcept 
     home.cells.store(home.cells.load(std::memory_order_relaxed) - zspage.cells(),
                      std::memory_order_relaxed);
     closed.push(zspage);
-  } else if (groups_[zspage.number()].load(std::memory_order_relaxed) != zspage.group()) {
-    delist(home, zspage);
-    enlist(home, zspage);
+    return;
   }
+  // Relaxed: a hint to who frees.
+  groups_[zspage.number()].store(static_cast<std::uint8_t>(zspage.group()),
+                                 std::memory_order_relaxed);
+  if (zspage.listed == Zspage::kInNoList) enlist(home, zspage);
 }
 
 // The object of a slot, which is in the caller's hands, leaves its cell.
@@ -245,13 +274,23 @@ void ZsmallocPool::take_out(Class& home, std::uint32_t slot, Closed& closed) noe
   Zspage& zspage = *find_zspage(place.zspage());
   MMKIT_ASSERT(zspage.owner(place.cell()) == slot);
   zspage.give_cell(place.cell());
+  const std::uint32_t returned = home.returned.load(std::memory_order_relaxed);
+  if (returned + 1 != 0) home.returned.store(returned + 1, std::memory_order_relaxed);
   home.used.store(home.used.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
   settle(home, zspage, closed);
 }
 
-Zspage* ZsmallocPool::fullest(const Class& home) const noexcept {
+// Lists lag behind only downwards: what is found emptier than its list goes where it belongs, and the
+// first that is not is the fullest there is.
+Zspage* ZsmallocPool::fullest(Class& home) noexcept {
   for (unsigned group = kFullGroup; group-- != 0;) {
-    if (home.groups[group] != kNone) return find_zspage(home.groups[group]);
+    while (home.groups[group] != kNone) {
+      Zspage& first = zspage_at(home.groups[group]);
+      if (MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_trusts_its_lists, first.group() == group, true)) {
+        return &first;
+      }
+      relist(home, first);
+    }
   }
   return nullptr;
 }
@@ -272,7 +311,7 @@ void ZsmallocPool::end(Zspage& zspage) noexcept {
   const std::uint32_t number = zspage.number();
   const PageRun run = zspage.run(base_of(number).data());
   const std::uint8_t block = zspage.block;
-  const unsigned cells = sizes_[zspage.size_class()].objects;
+  const unsigned cells = zspage.cells();
   pages_.fetch_sub(run.pages, std::memory_order_relaxed);
   zspages_.fetch_sub(1, std::memory_order_relaxed);
   source_.free_pages(run);

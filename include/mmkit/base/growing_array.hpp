@@ -2,10 +2,10 @@
 //
 // GrowingArray - an array that grows at its end; elements never move, readers take no lock.
 //
-//   segments_[0] -> kFirst elements      An index gives its segment by the position of its highest
-//   segments_[1] -> kFirst               bit, so an access is two loads: the segment, the element.
-//   segments_[2] -> 2 * kFirst           Each segment is as long as all before it together; memory
-//   segments_[3] -> 4 * kFirst ...       of its unused end is never touched.
+//   segment 0: elements 0 .. 63         Each is twice as long as the one before; memory of its unused
+//   segment 1: elements 64 .. 191       end is never touched. With 64 added to an index its highest
+//   segment 2: elements 192 .. 447 ...  bit tells the segment, whose start is kept moved down so far
+//                                       that the sum itself finds the element: two loads in all.
 //
 // For what is looked up on a fast path; where one more load does not matter GrowingTable grows in
 // even steps.
@@ -36,8 +36,10 @@ class GrowingArray {
   GrowingArray(const GrowingArray&) = delete;
   GrowingArray& operator=(const GrowingArray&) = delete;
   ~GrowingArray() {
-    for (std::atomic<T*>& segment : segments_) {
-      ::operator delete(segment.load(std::memory_order_relaxed), std::align_val_t{kAlign});
+    for (unsigned s = 0; s < kSegments; ++s) {
+      if (segment(s) != 0) {
+        ::operator delete(reinterpret_cast<void*>(segment(s) + skipped(s)), std::align_val_t{kAlign});
+      }
     }
   }
 
@@ -45,17 +47,15 @@ class GrowingArray {
   /// what is in the element.
   T& operator[](std::uint32_t index) const noexcept {
     MMKIT_ASSERT(index < size());
-    const Position at = position(index);
     // Relaxed: who knows the index learned it after grow() returned.
-    return segments_[at.segment].load(std::memory_order_relaxed)[at.offset];
+    return *at(index);
   }
   /// An element, or nullptr when there is none of that index: for indexes from outside.
   T* find(std::uint32_t index) const noexcept {
     // Acquire: pairs with grow(): who sees the size sees the elements below it.
     if (index >= size_.load(std::memory_order_acquire)) [[unlikely]]
       return nullptr;
-    const Position at = position(index);
-    return segments_[at.segment].load(std::memory_order_relaxed) + at.offset;
+    return at(index);
   }
   std::uint32_t size() const noexcept { return size_.load(std::memory_order_acquire); }
 
@@ -65,18 +65,15 @@ class GrowingArray {
     const std::uint32_t from = size_.load(std::memory_order_relaxed);
     if (size <= from) return {};
     if (size > kMost) return fail(Errc::out_of_memory);
-    for (unsigned s = 0; s <= position(size - 1).segment; ++s) {
-      if (segments_[s].load(std::memory_order_relaxed) != nullptr) continue;
-      void* const memory = ::operator new (sizeof(T) * length(s), std::align_val_t{kAlign},
-                                           std::nothrow);
+    for (unsigned s = 0; s <= segment_of(size - 1); ++s) {
+      if (segment(s) != 0) continue;
+      void* const memory =
+          ::operator new (skipped(s), std::align_val_t{kAlign}, std::nothrow);  // as long as that
       if (memory == nullptr) return fail(Errc::out_of_memory);
-      segments_[s].store(static_cast<T*>(memory), std::memory_order_relaxed);
+      segments_[s].store(reinterpret_cast<std::uintptr_t>(memory) - skipped(s),
+                         std::memory_order_relaxed);
     }
-    for (std::uint32_t i = from; i < size; ++i) {
-      const Position at = position(i);
-      ::new (static_cast<void*>(segments_[at.segment].load(std::memory_order_relaxed) + at.offset))
-          T();
-    }
+    for (std::uint32_t i = from; i < size; ++i) ::new (static_cast<void*>(at(i))) T();
     size_.store(size, std::memory_order_release);  // pairs with find()
     return {};
   }
@@ -88,26 +85,26 @@ class GrowingArray {
   static constexpr unsigned kFirstShift = 6;
   static constexpr std::uint32_t kFirst = 1U << kFirstShift;
   static constexpr std::uint32_t kMost = 0xffffffff - kFirst;
-  static constexpr unsigned kSegments = 32 - kFirstShift + 1;
+  static constexpr unsigned kSegments = 32 - kFirstShift;
   static constexpr std::size_t kAlign = alignof(T) < 64 ? 64 : alignof(T);
 
-  struct Position {
-    unsigned segment;
-    std::uint32_t offset;
-  };
-  // Segment 0 is [0, 64), segment 1 [64, 128), segment 2 [128, 256): the highest bit of the index,
-  // with all of the first 64 in one.
-  static constexpr Position position(std::uint32_t index) noexcept {
-    const unsigned width = static_cast<unsigned>(std::bit_width(index | (kFirst - 1)));
-    const unsigned segment = width - kFirstShift;
-    return {segment, index & ~(segment == 0 ? 0U : 1U << (width - 1))};
+  static constexpr unsigned segment_of(std::uint32_t index) noexcept {
+    return (31U ^ static_cast<unsigned>(__builtin_clz(index + kFirst))) - kFirstShift;
   }
-  static constexpr std::size_t length(unsigned segment) noexcept {
-    return segment == 0 ? kFirst : std::size_t{kFirst} << (segment - 1);
+  // Bytes of the elements before a segment and of the 64 that were added: also those of its own.
+  static constexpr std::size_t skipped(unsigned segment) noexcept {
+    return (std::size_t{kFirst} << segment) * sizeof(T);
+  }
+  std::uintptr_t segment(unsigned number) const noexcept {
+    return segments_[number].load(std::memory_order_relaxed);
+  }
+  T* at(std::uint32_t index) const noexcept {
+    const std::uintptr_t start = segment(segment_of(index));
+    return reinterpret_cast<T*>(start + (std::uintptr_t{index} + kFirst) * sizeof(T));
   }
 
   std::atomic<std::uint32_t> size_{0};
-  std::atomic<T*> segments_[kSegments] = {};
+  std::atomic<std::uintptr_t> segments_[kSegments] = {};  // moved down, as above; 0: none yet
 };
 
 }  // namespace mmkit

@@ -63,15 +63,8 @@ class ObjectEngine {
   Slot* find(Handle handle) const noexcept { return slots_.find(handle_bits::index(handle)); }
   Slot& slot(std::uint32_t index) const noexcept { return slots_[index]; }
 
-  Result<std::uint64_t> pin(Handle handle, Slot& slot) noexcept { return pins_.pin(handle, slot); }
-  bool unpin(Handle handle) noexcept {
-    Slot* slot = find(handle);
-    return slot != nullptr && pins_.unpin(handle, *slot);
-  }
-  /// Into `state` (free or cached); see SlotPins::take().
-  Result<std::uint64_t> take(Handle handle, Slot& slot, std::uint64_t state) noexcept {
-    return pins_.take(handle, slot, state);
-  }
+  /// What may be done to a live slot, see slot_pins.hpp.
+  SlotPins& pins() noexcept { return pins_; }
   bool is_live(Handle handle) const noexcept {
     const Slot* slot = find(handle);
     return slot != nullptr && pins_.is_live(handle, *slot);

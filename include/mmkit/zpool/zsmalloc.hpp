@@ -34,7 +34,7 @@
 //
 // Units:      cells, pages; sizes in bytes
 // Invariants: 1 those of the engine and of each zspage  2 a zspage that is not isolated is in the list
-//             of its group, a full one in none  3 cells, used, zspages of a class agree with the
+//             of its group or of a fuller one, a full one in none  3 cells, used, zspages of a class agree with the
 //             walk  4 a slot that is live, busy or cached names the cell that names it, and of a
 //             class whose sizes it has  5 pages agree with the walk
 //             6 kept slots are cached and of their stack's class, at most as many as were granted
@@ -54,6 +54,7 @@
 #include <mmkit/base/mutex.hpp>
 #include <mmkit/base/short_lock.hpp>
 #include <mmkit/zpool/driver.hpp>
+#include <mmkit/zpool/fetch_soon.hpp>
 #include <mmkit/zpool/object_engine.hpp>
 #include <mmkit/zpool/size_classes.hpp>
 #include <mmkit/zpool/zspage.hpp>
@@ -84,12 +85,12 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
                                         .can_compact = true,
                                         .highmem = true};
   static constexpr unsigned kDefaultChainPages = 8;
-  static constexpr unsigned kDefaultCacheObjects = 16;
+  static constexpr unsigned kDefaultCacheObjects = 32;
   /// Zspages whose objects one step of a shrink asks for before it gives up.
   static constexpr unsigned kReclaimRetries = 8;
 
   /// Makes a pool. `params`: `chain_pages=` 4, 8 or 16, the longest zspage (default 8); `cache=` 0
-  /// to 64, the most objects of a class that a CPU keeps for the next to come (default 16).
+  /// to 64, the most objects of a class that a CPU keeps for the next to come (default 32).
   /// Errors: invalid_argument (a parameter, no page source, tag 0), out_of_memory.
   static Result<std::unique_ptr<ZsmallocPool>> create(BackendEnv&& env) noexcept;
   /// Live objects go to the leak handler; a live mapping is misuse.
@@ -103,43 +104,27 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   }
   Status free(Handle handle) noexcept override {
     ObjectEngine::Slot* slot = engine_.find(handle);
-    if (slot == nullptr) [[unlikely]]
-      return fail(Errc::invalid_argument);
-    const Result<std::uint64_t> word = engine_.take(handle, *slot, slot_word::kCached);
-    if (!word) [[unlikely]]
-      return fail(word.error());
-    const Place place(*word);
-    const ZspageBase base = base_of(place.zspage());
-    engine_.stacks().count_free(base.size_bytes() - place.slack_bytes());
-    const unsigned size_class = base.size_class();
-    // Relaxed: a hint. The last generation is not kept: the slot may have to be retired.
-    const bool keeps =
-        MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_keeps_sparse_objects,
-                     groups_[place.zspage()].load(std::memory_order_relaxed) == kFullGroup, true);
-    const std::uint32_t index = handle_bits::index(handle);
-    if (keeps && handle_bits::generation(handle) != handle_bits::kMaxGeneration &&
-        engine_.keep(heads_[size_class], index)) [[likely]] {
-      return {};
+    std::uint64_t word;
+    if (slot == nullptr || !engine_.pins().try_take(handle, *slot, slot_word::kCached, word))
+        [[unlikely]] {
+      return free_slowly(handle);
     }
-    give_back(size_class, index);
+    finish_free(handle, word);
     return {};
   }
   void touch(Handle handle) noexcept override;
 
   Result<std::span<std::byte>> map(Handle handle, MapMode) noexcept override {
     ObjectEngine::Slot* slot = engine_.find(handle);
-    if (slot == nullptr) [[unlikely]]
-      return fail(Errc::not_found);
-    const Result<std::uint64_t> word = engine_.pin(handle, *slot);
-    if (!word) [[unlikely]]
-      return fail(word.error());
-    const Place place(*word);
-    const ZspageBase base = base_of(place.zspage());
-    return std::span{base.cell(place.cell()), base.size_bytes() - place.slack_bytes()};
+    std::uint64_t word;
+    if (slot == nullptr || !engine_.pins().try_pin(handle, *slot, word)) [[unlikely]]
+      return map_slowly(handle);
+    return bytes_of(word);
   }
   void unmap(Handle handle) noexcept override {
-    if (!engine_.unpin(handle)) [[unlikely]]
-      report_not_mapped(handle);
+    ObjectEngine::Slot* slot = engine_.find(handle);
+    if (slot == nullptr || !engine_.pins().try_unpin(handle, *slot)) [[unlikely]]
+      unmap_slowly(handle);
   }
 
   /// Evicts whole zspages, so perhaps some pages more than were asked for.
@@ -190,8 +175,10 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
     std::uint32_t groups[10] = {kNone, kNone, kNone, kNone, kNone,
                                 kNone, kNone, kNone, kNone, kNone};  // first of each list
     std::atomic<std::uint32_t> cells{0}, used{0};
-    std::uint16_t granted = 0;    // room on the stacks of all CPUs
-    std::uint16_t evictions = 0;  // zspages that are being emptied by a shrink
+    std::atomic<std::uint32_t> returned{0};  // cells that were in use and are not, ever
+    std::uint16_t granted = 0;   // room on the stacks of all CPUs
+    std::uint8_t evictions = 0;  // zspages that are being emptied by a shrink
+    std::atomic<std::uint8_t> keeps_from{kFullGroup};  // objects of zspages as full as this
   };
   struct Params {
     const SizeClasses* sizes;
@@ -223,6 +210,28 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
     }
     return add_slowly(size_bytes, gfp, object);
   }
+  // The object of a slot that was live a moment ago, and is in the caller's hands.
+  void finish_free(Handle handle, std::uint64_t word) noexcept {
+    const Place place(word);
+    const ZspageBase base = base_of(place.zspage());
+    detail::fetch_soon(base.cell(place.cell()));
+    engine_.stacks().count_free(base.size_bytes() - place.slack_bytes());
+    const unsigned size_class = base.size_class();
+    const std::uint32_t index = handle_bits::index(handle);
+    // The last generation is not kept: the slot is retired.
+    if (is_worth_keeping(size_class, place.zspage()) &&
+        handle_bits::generation(handle) != handle_bits::kMaxGeneration &&
+        engine_.keep(heads_[size_class], index)) [[likely]] {
+      return;
+    }
+    give_back(size_class, index);
+  }
+  std::span<std::byte> bytes_of(std::uint64_t word) const noexcept {
+    const Place place(word);
+    const ZspageBase base = base_of(place.zspage());
+    return std::span{base.cell(place.cell()), base.size_bytes() - place.slack_bytes()};
+  }
+
   // An object in the caller's hands becomes everybody's, its contents in place.
   Handle publish(std::uint32_t index, std::size_t class_bytes, std::size_t size_bytes,
                  const std::byte* object) noexcept {
@@ -238,6 +247,14 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
     note_use(kept.zspage());
     return engine_.publish(index,
                            Place(kept.zspage(), kept.cell(), class_bytes - size_bytes).bits());
+  }
+  // Whether an object of this zspage may be kept on a CPU. Relaxed: hints.
+  bool is_worth_keeping(unsigned size_class, std::uint32_t zspage) const noexcept {
+    const std::uint8_t group = groups_[zspage].load(std::memory_order_relaxed);
+    return MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_keeps_sparse_objects,
+                        group >= classes_[size_class].keeps_from.load(std::memory_order_relaxed),
+                        true) &&
+           group != kIsolatedGroup;
   }
   bool note_use(std::uint32_t zspage) noexcept {
     // Relaxed: numbers on their own, and a hint at that.
@@ -261,10 +278,16 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
 
   // zsmalloc.cpp: the slow half of allocate and free
   Result<Handle> add_slowly(std::size_t size_bytes, Gfp gfp, const std::byte* object) noexcept;
+  Status free_slowly(Handle handle) noexcept;
+  Result<std::span<std::byte>> map_slowly(Handle handle) noexcept;
+  void unmap_slowly(Handle handle) noexcept;
   Result<std::uint32_t> find_room(unsigned size_class, Gfp gfp) noexcept;
   Result<std::uint32_t> refill(unsigned size_class, Gfp gfp) noexcept;
   Result<Zspage*> room_in(Class& home, unsigned size_class, Gfp gfp, Closed& closed) noexcept
       MMKIT_REQUIRES(home.lock);
+  std::size_t fill_cells(Class& home, Zspage& zspage, Numbers slots, Closed& closed) noexcept
+      MMKIT_REQUIRES(home.lock);
+  void choose_what_to_keep(Class& home) noexcept MMKIT_REQUIRES(home.lock);
   void give_back(unsigned size_class, std::uint32_t index) noexcept;
   std::size_t give_back(unsigned size_class, Numbers slots) noexcept;
   void grant(Class& home, unsigned size_class) noexcept MMKIT_REQUIRES(home.lock);
@@ -277,6 +300,7 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
 
   // zsmalloc_zspages.cpp: zspages come, change groups, go
   Result<Zspage*> open(unsigned size_class, Gfp gfp) noexcept;
+  std::size_t best_length(unsigned size_class) const noexcept;
   Result<PageRun> take_run(std::size_t pages, Gfp gfp) noexcept;
   Result<std::uint32_t> take_number(bool nowait) noexcept;
   void give_number(std::uint32_t number) noexcept;
@@ -286,12 +310,13 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   void adopt(Class& home, Zspage& zspage) noexcept MMKIT_REQUIRES(home.lock);
   void enlist(Class& home, Zspage& zspage) noexcept MMKIT_REQUIRES(home.lock);
   void delist(Class& home, Zspage& zspage) noexcept MMKIT_REQUIRES(home.lock);
+  void relist(Class& home, Zspage& zspage) noexcept MMKIT_REQUIRES(home.lock);
   void isolate(Class& home, Zspage& zspage) noexcept MMKIT_REQUIRES(home.lock);
   void rejoin(Class& home, Zspage& zspage, Closed& closed) noexcept MMKIT_REQUIRES(home.lock);
   void settle(Class& home, Zspage& zspage, Closed& closed) noexcept MMKIT_REQUIRES(home.lock);
   void take_out(Class& home, std::uint32_t slot, Closed& closed) noexcept
       MMKIT_REQUIRES(home.lock);
-  Zspage* fullest(const Class& home) const noexcept MMKIT_REQUIRES(home.lock);
+  Zspage* fullest(Class& home) noexcept MMKIT_REQUIRES(home.lock);
   std::size_t close(Closed& closed) noexcept;
   void end(Zspage& zspage) noexcept;
 
@@ -303,6 +328,7 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   std::size_t end_slice(Slice& slice) noexcept MMKIT_REQUIRES(slices_);
   void collect(Slice& slice) noexcept;
   Zspage* emptiest(const Class& home) const noexcept MMKIT_REQUIRES(home.lock);
+  void relist_all(Class& home) noexcept MMKIT_REQUIRES(home.lock);
   std::size_t freeable_pages(unsigned size_class, std::size_t kept) const noexcept;
   std::size_t kept(unsigned size_class) const noexcept;
 

@@ -31,6 +31,7 @@ namespace mmkit {
 class Zspage {
  public:
   static constexpr std::uint32_t kNone = 0xffffffff;
+  static constexpr std::uint8_t kInNoList = 15;
   /// The owner of a cell that a mover has claimed and not filled yet.
   static constexpr std::uint32_t kClaimed = 0x7fffffff;
 
@@ -131,8 +132,9 @@ class Zspage {
   std::uint8_t pages_;
 
  public:
-  bool isolated : 1 = false;     ///< in no list: somebody empties it
-  bool passed_over : 1 = false;  ///< by the compaction that is under way
+  std::uint8_t listed : 4 = kInNoList;  ///< the list it is in: its group, or one that it was in
+  bool isolated : 1 = false;            ///< in no list: somebody empties it
+  bool passed_over : 1 = false;         ///< by the compaction that is under way
   std::uint8_t block = 0;        ///< what its memory is: the pool's business
 };
 static_assert(sizeof(Zspage) == 28);
