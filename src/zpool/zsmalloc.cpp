@@ -186,7 +186,7 @@ void ZsmallocPool::give_back(unsigned size_class, std::uint32_t index) noexcept 
   std::size_t count = 0;
   slots[count++] = index;
   const Place place(engine_.slot(index).load(std::memory_order_relaxed));
-  if (is_worth_keeping(size_class, place.zspage())) {
+  if (base_of(place.zspage()).keeps()) {
     CpuStacks& stacks = engine_.stacks();
     const std::size_t head = heads_[size_class];
     const std::uint32_t limit = stacks.limit(stacks.make_ready(), head);
@@ -226,8 +226,7 @@ void ZsmallocPool::choose_what_to_keep(Class& home) noexcept {
   const std::uint32_t cells = home.cells.load(std::memory_order_relaxed);
   const std::uint32_t holes = cells - home.used.load(std::memory_order_relaxed);
   const std::uint8_t from = holes <= cells / kDenseShare ? kDenseGroup : kFullGroup;
-  if (home.keeps_from.load(std::memory_order_relaxed) == from) return;
-  home.keeps_from.store(from, std::memory_order_relaxed);  // a hint
+  home.keeps_from = from;  // each zspage learns it when it changes next
 }
 
 // Some more room on this CPU, within what the class allows.

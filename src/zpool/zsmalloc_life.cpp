@@ -206,7 +206,7 @@ void ZsmallocPool::on_child() noexcept {
 std::size_t ZsmallocPool::metadata_bytes() const noexcept {
   const std::size_t of_class = sizeof(Class) + sizeof(heads_[0]) + sizeof(capacities_[0]);
   return sizeof(*this) + name_bytes_ + 1 + sizes_.count() * of_class + engine_.metadata_bytes() +
-         bases_.bytes() + groups_.bytes() + ages_.bytes() + descriptors_.bytes() +
+         bases_.bytes() + ages_.bytes() + descriptors_.bytes() +
          descriptor_bytes_.load(std::memory_order_relaxed);
 }
 

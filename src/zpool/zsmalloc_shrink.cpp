@@ -57,8 +57,7 @@ std::uint32_t ZsmallocPool::oldest() noexcept {
       const bool same_age =
           ages_[candidate.number].load(std::memory_order_relaxed) == candidate.age;
       const bool listed =
-          groups_[candidate.number].load(std::memory_order_relaxed) != kIsolatedGroup &&
-          find_zspage(candidate.number) != nullptr;
+          find_zspage(candidate.number) != nullptr && !base_of(candidate.number).isolated();
       if (listed && same_age) return candidate.number;
     }
     if (fresh) return kNone;
@@ -73,8 +72,7 @@ void ZsmallocPool::find_oldest() noexcept {
     return static_cast<std::uint16_t>(now - candidate.age);
   };
   for (std::uint32_t n = descriptors_.size(); n-- != 0;) {
-    if (find_zspage(n) == nullptr) continue;
-    if (groups_[n].load(std::memory_order_relaxed) == kIsolatedGroup) continue;
+    if (find_zspage(n) == nullptr || base_of(n).isolated()) continue;
     const Candidate candidate{n, ages_[n].load(std::memory_order_relaxed)};
     const bool is_full = candidate_count_ == kCandidates;
     const bool is_old =

@@ -53,8 +53,7 @@ bool ZsmallocPool::validate_zspage(const Zspage& zspage) const noexcept {
   if (zspage.cells() * base.size_bytes() > zspage.pages() * kPageSize) return false;
   if (!zspage.validate()) return false;
   if (!zspage.isolated && zspage.in_use() == 0) return false;
-  const unsigned group = groups_[number].load(std::memory_order_relaxed);
-  if (group != (zspage.isolated ? kIsolatedGroup : zspage.group())) return false;
+  if (base.isolated() != zspage.isolated || (base.isolated() && base.keeps())) return false;
   const std::size_t below = size_class == 0 ? 0 : sizes_[size_class - 1].size_bytes;
   for (unsigned cell = 0; cell < zspage.cells(); ++cell) {
     if (zspage.is_free(cell)) continue;

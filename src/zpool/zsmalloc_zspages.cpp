@@ -102,7 +102,7 @@ Result<std::uint32_t> ZsmallocPool::take_number(bool nowait) noexcept {
     const std::uint32_t from = bases_.size();
     const std::uint32_t to = std::min(from + kKeptNumbers, Place::kMostZspages);
     const bool grown =
-        groups_.grow(to) && ages_.grow(to) && descriptors_.grow(to) && bases_.grow(to);
+        ages_.grow(to) && descriptors_.grow(to) && bases_.grow(to);
     for (std::uint32_t n = grown ? to : from; n-- > from;) {
       bases_[n].store(ZspageBase::link(first_number_), std::memory_order_relaxed);
       first_number_ = n;
@@ -203,7 +203,6 @@ void ZsmallocPool::adopt(Class& home, Zspage& zspage) noexcept {
                                std::memory_order_relaxed);
   // Release: pairs with find_zspage(), for the base.
   descriptors_[zspage.number()].store(&zspage, std::memory_order_release);
-  groups_[zspage.number()].store(0, std::memory_order_relaxed);
   enlist(home, zspage);
 }
 
@@ -241,12 +240,22 @@ void ZsmallocPool::relist(Class& home, Zspage& zspage) noexcept {
 void ZsmallocPool::isolate(Class& home, Zspage& zspage) noexcept {
   delist(home, zspage);
   zspage.isolated = true;
-  groups_[zspage.number()].store(kIsolatedGroup, std::memory_order_relaxed);
+  note_state(home, zspage);
 }
 
 void ZsmallocPool::rejoin(Class& home, Zspage& zspage, Closed& closed) noexcept {
   zspage.isolated = false;
   settle(home, zspage, closed);
+}
+
+// Tells those who free what to do with an object of this zspage. Written only where it changes: every
+// mapping reads the word.
+void ZsmallocPool::note_state(const Class& home, const Zspage& zspage) noexcept {
+  const bool keeps = !zspage.isolated && zspage.group() >= home.keeps_from;
+  const ZspageBase before = base_of(zspage.number());
+  const ZspageBase after = before.with(keeps, zspage.isolated);
+  // Relaxed: hints, and nobody else writes it.
+  if (!(after == before)) bases_[zspage.number()].store(after, std::memory_order_relaxed);
 }
 
 // After cells were given: notes how full it is, and lets an empty one go. One that has just ceased to
@@ -262,9 +271,7 @@ void ZsmallocPool::settle(Class& home, Zspage& zspage, Closed& closed) noexcept 
     closed.push(zspage);
     return;
   }
-  // Relaxed: a hint to who frees.
-  groups_[zspage.number()].store(static_cast<std::uint8_t>(zspage.group()),
-                                 std::memory_order_relaxed);
+  note_state(home, zspage);
   if (zspage.listed == Zspage::kInNoList) enlist(home, zspage);
 }
 

@@ -9,7 +9,7 @@
 //   handle --> slot (object_engine.hpp)   place: | slack | number of zspage | cell |
 //                                                  10      24                 8 bits
 //   number of zspage --> bases_[]     where the pages are; class and size     map: slot, base
-//                        groups_[]    how full
+//                        ages_[]      when it was used
 //                        descriptors_[] --> Zspage (zspage.hpp): owner words, free cells
 //
 //   class   | lock | groups 0 .. 9: lists of zspages by tenths in use | counts |     64 bytes
@@ -178,7 +178,7 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
     std::atomic<std::uint32_t> returned{0};  // cells that were in use and are not, ever
     std::uint16_t granted = 0;   // room on the stacks of all CPUs
     std::uint8_t evictions = 0;  // zspages that are being emptied by a shrink
-    std::atomic<std::uint8_t> keeps_from{kFullGroup};  // objects of zspages as full as this
+    std::uint8_t keeps_from = kFullGroup;  // objects of zspages as full as this
   };
   struct Params {
     const SizeClasses* sizes;
@@ -191,7 +191,7 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   using Numbers = std::span<const std::uint32_t>;
 
   static constexpr std::uint32_t kNone = Zspage::kNone;
-  static constexpr std::uint8_t kFullGroup = 10, kIsolatedGroup = 11;
+  static constexpr std::uint8_t kFullGroup = 10;
   static constexpr unsigned kMostRefill = CpuStacks::kMostNumbers / 2;
 
   ZsmallocPool(BackendEnv&& env, const Params& params) noexcept;
@@ -219,7 +219,7 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
     const unsigned size_class = base.size_class();
     const std::uint32_t index = handle_bits::index(handle);
     // The last generation is not kept: the slot is retired.
-    if (is_worth_keeping(size_class, place.zspage()) &&
+    if (MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_keeps_sparse_objects, base.keeps(), !base.isolated()) &&
         handle_bits::generation(handle) != handle_bits::kMaxGeneration &&
         engine_.keep(heads_[size_class], index)) [[likely]] {
       return;
@@ -247,14 +247,6 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
     note_use(kept.zspage());
     return engine_.publish(index,
                            Place(kept.zspage(), kept.cell(), class_bytes - size_bytes).bits());
-  }
-  // Whether an object of this zspage may be kept on a CPU. Relaxed: hints.
-  bool is_worth_keeping(unsigned size_class, std::uint32_t zspage) const noexcept {
-    const std::uint8_t group = groups_[zspage].load(std::memory_order_relaxed);
-    return MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_keeps_sparse_objects,
-                        group >= classes_[size_class].keeps_from.load(std::memory_order_relaxed),
-                        true) &&
-           group != kIsolatedGroup;
   }
   bool note_use(std::uint32_t zspage) noexcept {
     // Relaxed: numbers on their own, and a hint at that.
@@ -313,6 +305,7 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   void relist(Class& home, Zspage& zspage) noexcept MMKIT_REQUIRES(home.lock);
   void isolate(Class& home, Zspage& zspage) noexcept MMKIT_REQUIRES(home.lock);
   void rejoin(Class& home, Zspage& zspage, Closed& closed) noexcept MMKIT_REQUIRES(home.lock);
+  void note_state(const Class& home, const Zspage& zspage) noexcept MMKIT_REQUIRES(home.lock);
   void settle(Class& home, Zspage& zspage, Closed& closed) noexcept MMKIT_REQUIRES(home.lock);
   void take_out(Class& home, std::uint32_t slot, Closed& closed) noexcept
       MMKIT_REQUIRES(home.lock);
@@ -371,7 +364,6 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
 
   // By number of zspage. Grown under numbers_lock_, read by anybody.
   GrowingArray<std::atomic<ZspageBase>> bases_;
-  GrowingArray<std::atomic<std::uint8_t>> groups_;
   GrowingArray<std::atomic<std::uint16_t>> ages_;
   GrowingArray<std::atomic<Zspage*>> descriptors_;
 

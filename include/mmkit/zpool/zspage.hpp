@@ -158,6 +158,18 @@ class ZspageBase {
     return reinterpret_cast<std::uintptr_t>(end) >> 48 == 0;
   }
 
+  /// Whether an object of it that is freed may be kept for the next to come, and whether somebody
+  /// empties it: the two things that change in a zspage's life, both seldom.
+  bool keeps() const noexcept { return (word_ & kKeeps) != 0; }
+  bool isolated() const noexcept { return (word_ & kIsolated) != 0; }
+  ZspageBase with(bool keeps, bool isolated) const noexcept {
+    ZspageBase changed = *this;
+    changed.word_ &= ~(kKeeps | kIsolated);
+    changed.word_ |= (keeps ? kKeeps : 0) | (isolated ? kIsolated : 0);
+    return changed;
+  }
+  friend bool operator==(ZspageBase a, ZspageBase b) noexcept { return a.word_ == b.word_; }
+
   unsigned size_class() const noexcept { return word_ & 0xff; }
   std::size_t size_bytes() const noexcept {
     return ((word_ >> kSizeShift & 0xff) + 1) * kSizeUnit;
@@ -170,6 +182,7 @@ class ZspageBase {
  private:
   static constexpr std::size_t kSizeUnit = 16;
   static constexpr unsigned kSizeShift = 8, kPageNumberShift = 28;
+  static constexpr std::uint64_t kKeeps = std::uint64_t{1} << 16, kIsolated = std::uint64_t{1} << 17;
   std::uint64_t word_ = 0;
 };
 
