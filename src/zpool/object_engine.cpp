@@ -36,7 +36,8 @@ std::size_t ObjectEngine::take_listed(Home& home, std::span<std::uint32_t> out) 
   while (taken < out.size() && home.count != 0) {
     const std::uint32_t index = home.first;
     // Relaxed, here and in list(): under the lock.
-    home.first = static_cast<std::uint32_t>(place_of(slot(index).load(std::memory_order_relaxed))) - 1;
+    home.first =
+        static_cast<std::uint32_t>(place_of(slot(index).load(std::memory_order_relaxed))) - 1;
     --home.count;
     --listed_;
     out[taken++] = index;
@@ -143,7 +144,8 @@ void ObjectEngine::give_slots(std::span<const std::uint32_t> slots) noexcept {
     if (count == 0) continue;
     if (is_full) {
       // Some of what the stack holds goes along, so that the next ones find room.
-      count += pop_here(std::span(elsewhere).subspan(count, std::min(kBatch / 2, std::size(elsewhere) - count)));
+      count += pop_here(
+          std::span(elsewhere).subspan(count, std::min(kBatch / 2, std::size(elsewhere) - count)));
       const unsigned cpu = stacks_.make_ready();
       if (stacks_.limit(cpu, kFreeSlots) == 0) {
         stacks_.set_limit(cpu, kFreeSlots, CpuStacks::kMostNumbers);

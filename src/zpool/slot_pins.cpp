@@ -41,7 +41,8 @@ Result<std::uint64_t> SlotPins::pin(Handle handle, Slot& slot) noexcept {
     std::uint64_t word;
     if (try_pin(handle, slot, word)) return word;
     if (names(handle, word) && state_of(word) >= kMostPins) return pin_excess(handle, slot);
-    if (MMKIT_MUTATE(MMKIT_MUTANT_slot_pins_what_is_moved, false, state_of(word) == kBusy)) return word;
+    if (MMKIT_MUTATE(MMKIT_MUTANT_slot_pins_what_is_moved, false, state_of(word) == kBusy))
+      return word;
   } while (await_mover(handle, slot));
   return fail(Errc::not_found);
 }

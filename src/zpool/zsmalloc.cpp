@@ -237,8 +237,8 @@ void ZsmallocPool::grant(Class& home, unsigned size_class) noexcept {
   const std::uint32_t allowed =
       std::min<std::uint32_t>(home.used.load(std::memory_order_relaxed) / kKeptShare, 0xffff);
   if (limit >= capacities_[size_class] || home.granted >= allowed) return;
-  const std::uint32_t more = std::min({capacities_[size_class] - limit, allowed - home.granted,
-                                       std::max<std::uint32_t>(limit, 2)});
+  const std::uint32_t more = std::min(
+      {capacities_[size_class] - limit, allowed - home.granted, std::max<std::uint32_t>(limit, 2)});
   stacks.set_limit(cpu, heads_[size_class], limit + more);
   home.granted = static_cast<std::uint16_t>(home.granted + more);
 }

@@ -63,7 +63,8 @@ std::size_t ZsmallocPool::compact_class(unsigned size_class) noexcept {
   }
   ShortLockGuard lock(home.lock);
   for (const std::uint32_t first : home.groups) {
-    for (std::uint32_t n = first; n != kNone; n = zspage_at(n).next) zspage_at(n).passed_over = false;
+    for (std::uint32_t n = first; n != kNone; n = zspage_at(n).next)
+      zspage_at(n).passed_over = false;
   }
   return freed;
 }
@@ -93,8 +94,8 @@ bool ZsmallocPool::begin_slice(Slice& slice) noexcept {
   Class& home = classes_[slice.size_class];
   ShortLockGuard lock(home.lock);
   Zspage* const source = emptiest(home);
-  const std::uint32_t free_cells = home.cells.load(std::memory_order_relaxed) -
-                                   home.used.load(std::memory_order_relaxed);
+  const std::uint32_t free_cells =
+      home.cells.load(std::memory_order_relaxed) - home.used.load(std::memory_order_relaxed);
   if (source == nullptr || free_cells < source->cells()) return false;
   isolate(home, *source);
   slice.source = source;
@@ -140,8 +141,7 @@ void ZsmallocPool::move_objects(Slice& slice) noexcept {
     Zspage& target = *slice.target;
     const ZspageBase base = base_of(target.number());
     const Place to(target.number(), move.to, from.slack_bytes());
-    MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_publishes_before_copy, ,
-                 SlotPins::end_move(slot, to.bits());
+    MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_publishes_before_copy, , SlotPins::end_move(slot, to.bits());
                  detail::hold_window_open();)
     std::memcpy(base.cell(move.to), base_of(source.number()).cell(move.from),
                 base.size_bytes() - from.slack_bytes());

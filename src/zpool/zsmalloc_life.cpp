@@ -22,8 +22,8 @@ constexpr unsigned kMostCacheObjects = CpuStacks::kMostNumbers;
 constexpr unsigned capacity_for(const SizeClass& shape, unsigned cache_objects) noexcept {
   const std::size_t by_bytes =
       std::min(cache_objects * kBytesPerObject, kMostBytesOfClass) / shape.size_bytes;
-  return static_cast<unsigned>(std::min<std::size_t>(
-      cache_objects, std::max<std::size_t>(by_bytes, kFewestKept)));
+  return static_cast<unsigned>(
+      std::min<std::size_t>(cache_objects, std::max<std::size_t>(by_bytes, kFewestKept)));
 }
 
 constexpr std::size_t record_bytes_for(const SizeClasses& sizes, unsigned cache_objects) noexcept {
@@ -196,7 +196,8 @@ void ZsmallocPool::on_child() noexcept {
         if (::pthread_equal(at->thread, ::pthread_self()) == 0) others = at;
       }
     }
-    if (MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_evictions_stay_in_child, others == nullptr, true)) return;
+    if (MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_evictions_stay_in_child, others == nullptr, true))
+      return;
     static_cast<void>(end_eviction(*others));
   }
 }

@@ -75,10 +75,9 @@ void ZsmallocPool::find_oldest() noexcept {
     if (find_zspage(n) == nullptr || base_of(n).isolated()) continue;
     const Candidate candidate{n, ages_[n].load(std::memory_order_relaxed)};
     const bool is_full = candidate_count_ == kCandidates;
-    const bool is_old =
-        MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_evicts_the_young,
-                     !is_full || distance(candidate) >= distance(candidates_[0]),
-                     !is_full || distance(candidate) <= distance(candidates_[0]));
+    const bool is_old = MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_evicts_the_young,
+                                     !is_full || distance(candidate) >= distance(candidates_[0]),
+                                     !is_full || distance(candidate) <= distance(candidates_[0]));
     if (!is_old) continue;
     if (is_full) {  // the youngest makes room
       std::copy(candidates_ + 1, candidates_ + kCandidates, candidates_);
@@ -139,7 +138,8 @@ std::uint64_t ZsmallocPool::evict_objects(const Eviction& eviction) noexcept {
     const Handle handle = eviction.handles[i];
     if (!engine_.is_live(handle)) continue;
     const Status given_up = evict_(handle);
-    if (MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_trusts_a_liar, engine_.is_live(handle), !given_up)) break;
+    if (MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_trusts_a_liar, engine_.is_live(handle), !given_up))
+      break;
     if (given_up) ++evicted;
   }
   return evicted;

@@ -101,8 +101,7 @@ Result<std::uint32_t> ZsmallocPool::take_number(bool nowait) noexcept {
   if (!nowait && free_numbers_ < kKeptNumbers) {
     const std::uint32_t from = bases_.size();
     const std::uint32_t to = std::min(from + kKeptNumbers, Place::kMostZspages);
-    const bool grown =
-        ages_.grow(to) && descriptors_.grow(to) && bases_.grow(to);
+    const bool grown = ages_.grow(to) && descriptors_.grow(to) && bases_.grow(to);
     for (std::uint32_t n = grown ? to : from; n-- > from;) {
       bases_[n].store(ZspageBase::link(first_number_), std::memory_order_relaxed);
       first_number_ = n;
@@ -164,8 +163,7 @@ Result<Zspage*> ZsmallocPool::open(unsigned size_class, Gfp gfp) noexcept {
   }
   Zspage* const zspage = Zspage::make(memory, *number, *run, size_class, cells);
   zspage->block = block;
-  bases_[*number].store(ZspageBase(run->data, size_class, object_bytes),
-                        std::memory_order_relaxed);
+  bases_[*number].store(ZspageBase(run->data, size_class, object_bytes), std::memory_order_relaxed);
   pages_.fetch_add(run->pages, std::memory_order_relaxed);  // a number on its own
   zspages_.fetch_add(1, std::memory_order_relaxed);
   return zspage;

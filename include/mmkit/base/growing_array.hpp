@@ -38,7 +38,8 @@ class GrowingArray {
   ~GrowingArray() {
     for (unsigned s = 0; s < kSegments; ++s) {
       if (segment(s) != 0) {
-        ::operator delete(reinterpret_cast<void*>(segment(s) + skipped(s)), std::align_val_t{kAlign});
+        ::operator delete (reinterpret_cast<void*>(segment(s) + skipped(s)),
+                           std::align_val_t{kAlign});
       }
     }
   }

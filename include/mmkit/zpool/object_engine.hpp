@@ -72,8 +72,7 @@ class ObjectEngine {
   /// Makes a slot that is in the caller's hands live at `place`, and returns its handle.
   Handle publish(std::uint32_t index, std::uint64_t place) noexcept {
     Slot& slot = slots_[index];
-    const std::uint64_t generation =
-        slot_word::generation_of(slot.load(std::memory_order_relaxed));
+    const std::uint64_t generation = slot_word::generation_of(slot.load(std::memory_order_relaxed));
     // Release: pairs with the acquire of pin(), take() and begin_move().
     slot.store(slot_word::make(place, generation, slot_word::kLive), std::memory_order_release);
     return handle_bits::make(tag(), static_cast<std::uint32_t>(generation), index);

@@ -45,14 +45,13 @@ class SizeClasses {
       if (!merges) found[count_++] = fitting;
       class_of_step_[step] = static_cast<std::uint8_t>(count_ - 1);
     }
-    for (std::uint8_t& number : class_of_step_) number = static_cast<std::uint8_t>(count_ - 1 - number);
+    for (std::uint8_t& number : class_of_step_)
+      number = static_cast<std::uint8_t>(count_ - 1 - number);
     for (unsigned c = 0; c < count_; ++c) classes_[c] = found[count_ - 1 - c];
   }
 
   constexpr unsigned count() const noexcept { return count_; }
-  constexpr const SizeClass& operator[](unsigned number) const noexcept {
-    return classes_[number];
-  }
+  constexpr const SizeClass& operator[](unsigned number) const noexcept { return classes_[number]; }
   /// The class of an object of 1 to 4096 bytes.
   constexpr unsigned find(std::size_t size_bytes) const noexcept {
     constexpr std::size_t kFirstStepEnd = kSmallestBytes - kStepBytes;

@@ -65,11 +65,11 @@ namespace mmkit {
 /// One size class in numbers: a row of the table that the kernel shows for its own pools.
 struct ZsmallocClassStats {
   unsigned number = 0;
-  SizeClass shape;                ///< size, and pages and objects of a zspage
-  std::size_t zspages[11] = {};   ///< by tenths in use; the last: full
-  std::size_t objects = 0;        ///< cells in use
-  std::size_t kept = 0;           ///< of these, freed and kept on some CPU
-  std::size_t cells = 0;          ///< objects there is room for
+  SizeClass shape;               ///< size, and pages and objects of a zspage
+  std::size_t zspages[11] = {};  ///< by tenths in use; the last: full
+  std::size_t objects = 0;       ///< cells in use
+  std::size_t kept = 0;          ///< of these, freed and kept on some CPU
+  std::size_t cells = 0;         ///< objects there is room for
   std::size_t pages = 0;
   std::size_t freeable_pages = 0;  ///< that compact() would free
 };
@@ -80,10 +80,8 @@ struct ZsmallocClassStats {
 class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
  public:
   static constexpr std::string_view kType = "zsmalloc";
-  static constexpr DriverTraits kTraits{.max_object_bytes = kPageSize,
-                                        .can_shrink = true,
-                                        .can_compact = true,
-                                        .highmem = true};
+  static constexpr DriverTraits kTraits{
+      .max_object_bytes = kPageSize, .can_shrink = true, .can_compact = true, .highmem = true};
   static constexpr unsigned kDefaultChainPages = 8;
   static constexpr unsigned kDefaultCacheObjects = 32;
   /// Zspages whose objects one step of a shrink asks for before it gives up.
@@ -176,9 +174,9 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
                                 kNone, kNone, kNone, kNone, kNone};  // first of each list
     std::atomic<std::uint32_t> cells{0}, used{0};
     std::atomic<std::uint32_t> returned{0};  // cells that were in use and are not, ever
-    std::uint16_t granted = 0;   // room on the stacks of all CPUs
-    std::uint8_t evictions = 0;  // zspages that are being emptied by a shrink
-    std::uint8_t keeps_from = kFullGroup;  // objects of zspages as full as this
+    std::uint16_t granted = 0;               // room on the stacks of all CPUs
+    std::uint8_t evictions = 0;              // zspages that are being emptied by a shrink
+    std::uint8_t keeps_from = kFullGroup;    // objects of zspages as full as this
   };
   struct Params {
     const SizeClasses* sizes;
@@ -307,8 +305,7 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   void rejoin(Class& home, Zspage& zspage, Closed& closed) noexcept MMKIT_REQUIRES(home.lock);
   void note_state(const Class& home, const Zspage& zspage) noexcept MMKIT_REQUIRES(home.lock);
   void settle(Class& home, Zspage& zspage, Closed& closed) noexcept MMKIT_REQUIRES(home.lock);
-  void take_out(Class& home, std::uint32_t slot, Closed& closed) noexcept
-      MMKIT_REQUIRES(home.lock);
+  void take_out(Class& home, std::uint32_t slot, Closed& closed) noexcept MMKIT_REQUIRES(home.lock);
   Zspage* fullest(Class& home) noexcept MMKIT_REQUIRES(home.lock);
   std::size_t close(Closed& closed) noexcept;
   void end(Zspage& zspage) noexcept;
@@ -352,8 +349,8 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   const SizeClasses& sizes_;
   const Gfp gfp_;
   PageSource& source_;
-  std::unique_ptr<std::uint16_t[]> heads_;       // of the classes' stacks, by class
-  std::unique_ptr<std::uint8_t[]> capacities_;   // of these stacks
+  std::unique_ptr<std::uint16_t[]> heads_;      // of the classes' stacks, by class
+  std::unique_ptr<std::uint8_t[]> capacities_;  // of these stacks
   std::unique_ptr<Class[]> classes_;
   const std::function<Status(Handle)> evict_;
   std::unique_ptr<char[]> name_;
@@ -374,7 +371,8 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   std::atomic<std::uint64_t> allocations_aside_{0}, bytes_aside_{0};  // of calls that must not wait
 
   mutable ShortLock numbers_lock_{LockRank::zpool_slots};
-  std::uint32_t first_number_ MMKIT_GUARDED_BY(numbers_lock_) = kNone;  // free ones, linked in bases_
+  std::uint32_t first_number_ MMKIT_GUARDED_BY(numbers_lock_) =
+      kNone;  // free ones, linked in bases_
   std::uint32_t free_numbers_ MMKIT_GUARDED_BY(numbers_lock_) = 0;
   struct Spare {  // memory of a descriptor, kept for calls that must not wait
     Spare* next;

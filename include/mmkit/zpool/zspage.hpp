@@ -135,7 +135,7 @@ class Zspage {
   std::uint8_t listed : 4 = kInNoList;  ///< the list it is in: its group, or one that it was in
   bool isolated : 1 = false;            ///< in no list: somebody empties it
   bool passed_over : 1 = false;         ///< by the compaction that is under way
-  std::uint8_t block = 0;        ///< what its memory is: the pool's business
+  std::uint8_t block = 0;               ///< what its memory is: the pool's business
 };
 static_assert(sizeof(Zspage) == 28);
 
@@ -171,9 +171,7 @@ class ZspageBase {
   friend bool operator==(ZspageBase a, ZspageBase b) noexcept { return a.word_ == b.word_; }
 
   unsigned size_class() const noexcept { return word_ & 0xff; }
-  std::size_t size_bytes() const noexcept {
-    return ((word_ >> kSizeShift & 0xff) + 1) * kSizeUnit;
-  }
+  std::size_t size_bytes() const noexcept { return ((word_ >> kSizeShift & 0xff) + 1) * kSizeUnit; }
   std::byte* data() const noexcept {
     return reinterpret_cast<std::byte*>(word_ >> kPageNumberShift << kPageShift);
   }
@@ -182,7 +180,8 @@ class ZspageBase {
  private:
   static constexpr std::size_t kSizeUnit = 16;
   static constexpr unsigned kSizeShift = 8, kPageNumberShift = 28;
-  static constexpr std::uint64_t kKeeps = std::uint64_t{1} << 16, kIsolated = std::uint64_t{1} << 17;
+  static constexpr std::uint64_t kKeeps = std::uint64_t{1} << 16,
+                                 kIsolated = std::uint64_t{1} << 17;
   std::uint64_t word_ = 0;
 };
 
