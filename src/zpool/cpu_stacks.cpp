@@ -34,7 +34,7 @@ bool CpuStacks::ready_now() const noexcept {
 
 unsigned CpuStacks::make_ready() noexcept {
   // Also registers the thread, where it has no area for sequences yet.
-  this_cpu_add(word(kBytes), 0);
+  this_cpu_add(word(kFrees), 0);
   const unsigned cpu = std::min(this_cpu_index(), cpus_ - 1);
   if (is_used(cpu)) return cpu;
   std::byte* const record = per_cpu_ptr(records_, cpu);
@@ -80,10 +80,12 @@ CpuStacks::Counts CpuStacks::counts() const noexcept {
   // loads come before those below.
   for (unsigned cpu = 0; cpu < cpus_; ++cpu) {
     sum.frees += __atomic_load_n(detail::unit_address(word(kFrees).unit0, cpu), __ATOMIC_ACQUIRE);
+    sum.bytes -=
+        __atomic_load_n(detail::unit_address(word(kFrees + 8).unit0, cpu), __ATOMIC_ACQUIRE);
   }
   for (unsigned cpu = 0; cpu < cpus_; ++cpu) {
     sum.allocations += per_cpu_read(word(kAllocations), cpu);
-    sum.bytes += per_cpu_read(word(kBytes), cpu);
+    sum.bytes += per_cpu_read(word(kAllocations + 8), cpu);
   }
   return sum;
 }

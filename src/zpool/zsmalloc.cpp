@@ -37,6 +37,7 @@ Failure ZsmallocPool::failed(Errc why) noexcept {
 
 Result<Handle> ZsmallocPool::add_slowly(std::size_t size_bytes, Gfp gfp,
                                         const std::byte* object) noexcept {
+  gfp = gfp | gfp_;
   if (Status fits = check_object_request(size_bytes, gfp, kTraits); !fits) {
     return failed(fits.error());
   }
@@ -48,15 +49,22 @@ Result<Handle> ZsmallocPool::add_slowly(std::size_t size_bytes, Gfp gfp,
     if (!found) return failed(found.error());
     index = *found;
   }
-  if (object == nullptr && has(gfp, Gfp::zero)) {
+  if (object != nullptr) {
+    fill(index, std::span(object, size_bytes));
+  } else if (has(gfp, Gfp::zero)) {
     const Place place(engine_.slot(index).load(std::memory_order_relaxed));
     std::memset(base_of(place.zspage()).cell(place.cell()), 0, size_bytes);
   }
-  if (ready) return publish(index, sizes_[size_class].size_bytes, size_bytes, object);
+  if (ready) return count_and_publish(index, size_bytes);
   // This CPU's counts may not be in memory.
   allocations_aside_.fetch_add(1, std::memory_order_relaxed);
   bytes_aside_.fetch_add(size_bytes, std::memory_order_relaxed);
-  return publish_uncounted(index, sizes_[size_class].size_bytes, size_bytes, object);
+  return publish(index, size_bytes);
+}
+
+Handle ZsmallocPool::count_and_publish(std::uint32_t index, std::size_t size_bytes) noexcept {
+  engine_.stacks().count_allocation(size_bytes);
+  return publish(index, size_bytes);
 }
 
 // Room for an object of the class, in the caller's hands.
@@ -163,8 +171,17 @@ Status ZsmallocPool::free_slowly(Handle handle) noexcept {
   if (slot == nullptr) return fail(Errc::invalid_argument);
   const Result<std::uint64_t> word = engine_.pins().take(handle, *slot, slot_word::kCached);
   if (!word) return fail(word.error());
-  finish_free(handle, *word);
-  return {};
+  return count_and_give_back(handle, *word);
+}
+
+// What is left of a free once the slot is the caller's.
+Status ZsmallocPool::count_and_give_back(Handle handle, std::uint64_t word) noexcept {
+  const Place place(word);
+  const ZspageBase base = base_of(place.zspage());
+  const std::uint32_t index = handle_bits::index(handle);
+  engine_.stacks().count_free(base.size_bytes() - place.slack_bytes());
+  if (keeps(base, handle) && engine_.keep(heads_[base.size_class()], index)) return {};
+  return give_back(base.size_class(), index);
 }
 
 Result<std::span<std::byte>> ZsmallocPool::map_slowly(Handle handle) noexcept {
@@ -181,7 +198,7 @@ void ZsmallocPool::unmap_slowly(Handle handle) noexcept {
 }
 
 // One object, and some of those that this CPU has kept, if it was for want of room that it comes here.
-void ZsmallocPool::give_back(unsigned size_class, std::uint32_t index) noexcept {
+Status ZsmallocPool::give_back(unsigned size_class, std::uint32_t index) noexcept {
   std::uint32_t slots[kMostRefill + 1];
   std::size_t count = 0;
   slots[count++] = index;
@@ -201,6 +218,7 @@ void ZsmallocPool::give_back(unsigned size_class, std::uint32_t index) noexcept 
     }
   }
   give_back(size_class, Numbers(slots, count));
+  return {};
 }
 
 // Returns the pages that this freed.

@@ -101,10 +101,9 @@ ZsmallocPool::ZsmallocPool(BackendEnv&& env, const Params& params) noexcept
 Status ZsmallocPool::start(const Params& params, std::string_view name) noexcept {
   const unsigned count = sizes_.count();
   name_.reset(new (std::nothrow) char[name.size() + 1]);
-  heads_.reset(new (std::nothrow) std::uint16_t[count]);
   capacities_.reset(new (std::nothrow) std::uint8_t[count]);
   classes_.reset(new (std::nothrow) Class[count]);
-  if (!name_ || !heads_ || !capacities_ || !classes_) return fail(Errc::out_of_memory);
+  if (!name_ || !capacities_ || !classes_) return fail(Errc::out_of_memory);
   std::copy(name.begin(), name.end(), name_.get());
   name_bytes_ = name.size();
 
@@ -205,7 +204,7 @@ void ZsmallocPool::on_child() noexcept {
 // ---------------------------------------------------------------- statistics
 
 std::size_t ZsmallocPool::metadata_bytes() const noexcept {
-  const std::size_t of_class = sizeof(Class) + sizeof(heads_[0]) + sizeof(capacities_[0]);
+  const std::size_t of_class = sizeof(Class) + sizeof(capacities_[0]);
   return sizeof(*this) + name_bytes_ + 1 + sizes_.count() * of_class + engine_.metadata_bytes() +
          bases_.bytes() + ages_.bytes() + descriptors_.bytes() +
          descriptor_bytes_.load(std::memory_order_relaxed);

@@ -294,6 +294,27 @@ template <std::size_t kStride>
   return top != nullptr ? Outcome::done : Outcome::refused;
 }
 
+/// Two words side by side, to which one store of sixteen bytes adds: aligned to that.
+using Pair [[gnu::vector_size(16)]] = std::uint64_t;
+
+/// Adds to both words of a pair; false when the thread is unready.
+template <std::size_t kStride>
+[[gnu::always_inline]] inline bool add_pair(std::uint64_t* words, std::uint64_t first,
+                                            std::uint64_t second) {
+  static_assert(kStride % 16 == 0);
+  const Pair values = {first, second};
+  asm volatile goto(MMKIT_RSEQ_ENTER("%l[unready]")
+                    "movdqa (%[words],%%rax), %%xmm0\n\tpaddq %[values], %%xmm0\n\t"
+                    "movdqa %%xmm0, (%[words],%%rax)" MMKIT_RSEQ_LEAVE
+                    :
+                    : MMKIT_RSEQ_OPERANDS, [words] "r"(words), [values] "x"(values)
+                    : "xmm0", MMKIT_RSEQ_CLOBBERS
+                    : unready);
+  return true;
+unready:
+  return false;
+}
+
 // Stacks of numbers: as above, but count and slots have 4 bytes, and behind the count stands the limit
 // of this very stack, so that CPUs can have room in different measure. All zero is a stack without
 // room. The limit is written by any CPU, the count by its own alone; zero is no item.

@@ -6,8 +6,8 @@
 // wanted next. Each stack has a limit on each CPU, zero until somebody grants one, so a CPU that
 // never works with the pool keeps nothing and costs nothing.
 //
-//   record  | lock | pad | allocations | frees | bytes |  stack 0: count, limit, numbers | stack 1 ...
-//           0      4     8             16      24        64
+//   record  | lock | pad | allocations, bytes | frees, bytes |  stack 0: count, limit, numbers | ...
+//           0      4     16                   32             64
 //
 // A stack is changed by its CPU alone, through restartable sequences (percpu/rseq_x86_64.hpp), or
 // in fallback mode under the record's lock word. Who empties another CPU's stack sets the lock word,
@@ -59,13 +59,42 @@ class CpuStacks {
   [[gnu::always_inline]] std::uint32_t pop(std::size_t head) noexcept {
     return detail::stack_pop_number<kPercpuUnitStride>(records_.unit0, head);
   }
-  [[gnu::always_inline]] void count_allocation(std::size_t bytes) noexcept {
+  void count_allocation(std::size_t bytes) noexcept {
+    if (try_count_allocation(bytes)) return;
     this_cpu_inc(word(kAllocations));
-    this_cpu_add(word(kBytes), bytes);
+    this_cpu_add(word(kAllocations + 8), bytes);
   }
-  [[gnu::always_inline]] void count_free(std::size_t bytes) noexcept {
+  void count_free(std::size_t bytes) noexcept {
+    if (try_count_free(bytes)) return;
     this_cpu_inc(word(kFrees));
-    this_cpu_sub(word(kBytes), bytes);
+    this_cpu_add(word(kFrees + 8), bytes);
+  }
+
+  // The same without a call in them: false, or 0, also where the thread is not ready for sequences or
+  // the mode is fallback, and then nothing has happened.
+  [[gnu::always_inline]] bool try_push(std::size_t head, std::uint32_t number) noexcept {
+#if MMKIT_PERCPU_HAS_RSEQ
+    using detail::rseq::Outcome;
+    return detail::rseq::push_number<kPercpuUnitStride>(records_.unit0, head, number) ==
+           Outcome::done;
+#else
+    return static_cast<void>(head), static_cast<void>(number), false;
+#endif
+  }
+  [[gnu::always_inline]] std::uint32_t try_pop(std::size_t head) noexcept {
+    std::uint32_t number = 0;
+#if MMKIT_PERCPU_HAS_RSEQ
+    static_cast<void>(detail::rseq::pop_number<kPercpuUnitStride>(records_.unit0, head, number));
+#else
+    static_cast<void>(head);
+#endif
+    return number;
+  }
+  [[gnu::always_inline]] bool try_count_allocation(std::size_t bytes) noexcept {
+    return try_add_pair(kAllocations, bytes);
+  }
+  [[gnu::always_inline]] bool try_count_free(std::size_t bytes) noexcept {
+    return try_add_pair(kFrees, bytes);
   }
 
   /// Whether this thread can use its CPU's record without a system call or a page fault.
@@ -75,7 +104,9 @@ class CpuStacks {
 
   // ------------------------------------------------------------------ any CPU
 
-  unsigned cpus() const noexcept { return cpus_; }
+  unsigned cpus() const noexcept {
+    return cpus_;
+  }
   std::uint32_t limit(unsigned cpu, std::size_t head) const noexcept {
     return is_used(cpu) ? per_cpu_read(number(head + 4), cpu) : 0;
   }
@@ -113,8 +144,15 @@ class CpuStacks {
   void unlock_in_child() noexcept;
 
  private:
-  static constexpr std::size_t kAllocations = 8, kFrees = 16, kBytes = 24;
+  static constexpr std::size_t kAllocations = 16, kFrees = 32;  // each with bytes behind it
 
+  [[gnu::always_inline]] bool try_add_pair(std::size_t at, std::size_t bytes) noexcept {
+#if MMKIT_PERCPU_HAS_RSEQ
+    return detail::rseq::add_pair<kPercpuUnitStride>(word(at).unit0, 1, bytes);
+#else
+    return static_cast<void>(at), static_cast<void>(bytes), false;
+#endif
+  }
   PercpuPtr<std::uint64_t> word(std::size_t at) const noexcept {
     return percpu_cast<std::uint64_t>(PercpuPtr<std::byte>{records_.unit0 + at});
   }

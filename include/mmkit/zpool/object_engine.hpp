@@ -106,6 +106,18 @@ class ObjectEngine {
     return number - 1;
   }
 
+  // The same without a call in them (CpuStacks::try_push).
+  [[gnu::always_inline]] bool try_keep(std::size_t head, std::uint32_t index) noexcept {
+    detail::tsan_release(&slots_[index]);
+    return stacks_.try_push(head, index + 1);
+  }
+  [[gnu::always_inline]] std::uint32_t try_find_kept(std::size_t head) noexcept {
+    const std::uint32_t number = stacks_.try_pop(head);
+    if (number != 0) [[likely]]
+      detail::tsan_acquire(&slots_[number - 1]);
+    return number - 1;
+  }
+
   // ------------------------------------------------------------------ the whole
 
   /// A live handle that is mapped; Handle::none when there is none. Complexity: O(slots).

@@ -33,6 +33,7 @@ class SizeClasses {
   static constexpr std::size_t kSmallestBytes = 32;
   static constexpr unsigned kSteps = (kPageSize - kSmallestBytes) / kStepBytes + 1;
   static constexpr unsigned kMostChainPages = 16;
+  static constexpr unsigned kMost = 192;  ///< classes
   /// Objects of a zspage: with at most 16 pages the least waste never has more.
   static constexpr unsigned kMostObjects = 256;
 
@@ -92,6 +93,6 @@ inline const SizeClasses* SizeClasses::for_chain(std::size_t chain_pages) noexce
 
 static_assert(detail::kSizeClasses<4>.count() == 69);
 static_assert(detail::kSizeClasses<8>.count() == 119);
-static_assert(detail::kSizeClasses<16>.count() == 192);
+static_assert(detail::kSizeClasses<16>.count() == SizeClasses::kMost);
 
 }  // namespace mmkit

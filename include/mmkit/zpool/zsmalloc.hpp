@@ -94,11 +94,27 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   /// Live objects go to the leak handler; a live mapping is misuse.
   ~ZsmallocPool() override;
 
+  // The fast halves below call nothing that returns to them, which spares them saving registers.
+
   Result<Handle> allocate(std::size_t size_bytes, Gfp gfp) noexcept override {
-    return add(size_bytes, gfp, /*object=*/nullptr);
+    if (is_plain(size_bytes, gfp)) [[likely]] {
+      const unsigned size_class = sizes_.find(size_bytes);
+      const std::uint32_t index = engine_.try_find_kept(heads_[size_class]);
+      if (index != ObjectEngine::kNoSlot) [[likely]] {
+        if (!engine_.stacks().try_count_allocation(size_bytes)) [[unlikely]]
+          return count_and_publish(index, size_bytes);
+        return publish(index, size_bytes);
+      }
+    }
+    return add_slowly(size_bytes, gfp, /*object=*/nullptr);
   }
   Result<Handle> store(std::span<const std::byte> object, Gfp gfp) noexcept override {
-    return add(object.size(), gfp, object.data());
+    if (is_plain(object.size(), gfp)) [[likely]] {
+      const std::uint32_t index = engine_.try_find_kept(heads_[sizes_.find(object.size())]);
+      if (index != ObjectEngine::kNoSlot) [[likely]]
+        return fill_and_publish(index, object);
+    }
+    return add_slowly(object.size(), gfp, object.data());
   }
   Status free(Handle handle) noexcept override {
     ObjectEngine::Slot* slot = engine_.find(handle);
@@ -107,8 +123,16 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
         [[unlikely]] {
       return free_slowly(handle);
     }
-    finish_free(handle, word);
-    return {};
+    const Place place(word);
+    const ZspageBase base = base_of(place.zspage());
+    detail::fetch_soon(base.cell(place.cell()));
+    if (!engine_.stacks().try_count_free(base.size_bytes() - place.slack_bytes())) [[unlikely]]
+      return count_and_give_back(handle, word);
+    const unsigned size_class = base.size_class();
+    const std::uint32_t index = handle_bits::index(handle);
+    if (keeps(base, handle) && engine_.try_keep(heads_[size_class], index)) [[likely]]
+      return {};
+    return give_back(size_class, index);
   }
   void touch(Handle handle) noexcept override;
 
@@ -156,6 +180,12 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
     }
     unsigned cell() const noexcept { return static_cast<unsigned>(bits_) & 0xff; }
     std::size_t slack_bytes() const noexcept { return bits_ >> kSlackShift; }
+    /// For a place without slack.
+    Place with_slack(std::size_t slack_bytes) const noexcept {
+      Place changed = *this;
+      changed.bits_ |= std::uint64_t{slack_bytes} << kSlackShift;
+      return changed;
+    }
     bool is_at(std::uint32_t zspage, unsigned cell) const noexcept {
       return (bits_ & ((std::uint64_t{1} << kSlackShift) - 1)) == Place(zspage, cell, 0).bits();
     }
@@ -196,33 +226,33 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   static Result<Params> parse(std::string_view params) noexcept;
   Status start(const Params& params, std::string_view name) noexcept;
 
-  // The hot half: an object that this CPU has kept.
-  Result<Handle> add(std::size_t size_bytes, Gfp gfp, const std::byte* object) noexcept {
-    gfp = gfp | gfp_;
-    // Wraps for 0, and so is out of range.
-    if (size_bytes - 1 < kPageSize && !has(gfp, Gfp::zero | Gfp::nowait)) [[likely]] {
-      const unsigned size_class = sizes_.find(size_bytes);
-      const std::uint32_t index = engine_.find_kept(heads_[size_class]);
-      if (index != ObjectEngine::kNoSlot) [[likely]]
-        return publish(index, sizes_[size_class].size_bytes, size_bytes, object);
-    }
-    return add_slowly(size_bytes, gfp, object);
+  // Whether nothing is special about a request: then this CPU may have kept what serves it.
+  bool is_plain(std::size_t size_bytes, Gfp gfp) const noexcept {
+    return size_bytes - 1 < kPageSize &&  // wraps for 0
+           !has(gfp | gfp_, Gfp::zero | Gfp::nowait);
   }
-  // The object of a slot that was live a moment ago, and is in the caller's hands.
-  void finish_free(Handle handle, std::uint64_t word) noexcept {
-    const Place place(word);
-    const ZspageBase base = base_of(place.zspage());
-    detail::fetch_soon(base.cell(place.cell()));
-    engine_.stacks().count_free(base.size_bytes() - place.slack_bytes());
-    const unsigned size_class = base.size_class();
-    const std::uint32_t index = handle_bits::index(handle);
-    // The last generation is not kept: the slot is retired.
-    if (MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_keeps_sparse_objects, base.keeps(), !base.isolated()) &&
-        handle_bits::generation(handle) != handle_bits::kMaxGeneration &&
-        engine_.keep(heads_[size_class], index)) [[likely]] {
-      return;
-    }
-    give_back(size_class, index);
+  // The object of a slot in the caller's hands becomes everybody's.
+  Handle publish(std::uint32_t index, std::size_t size_bytes) noexcept {
+    const Place kept(engine_.slot(index).load(std::memory_order_relaxed));
+    note_use(kept.zspage());
+    const std::size_t class_bytes = sizes_[sizes_.find(size_bytes)].size_bytes;
+    return engine_.publish(index, kept.with_slack(class_bytes - size_bytes).bits());
+  }
+  void fill(std::uint32_t index, std::span<const std::byte> object) noexcept {
+    const Place place(engine_.slot(index).load(std::memory_order_relaxed));
+    std::memcpy(base_of(place.zspage()).cell(place.cell()), object.data(), object.size());
+  }
+  Handle fill_and_publish(std::uint32_t index, std::span<const std::byte> object) noexcept {
+    fill(index, object);
+    engine_.stacks().count_allocation(object.size());
+    return publish(index, object.size());
+  }
+  // Whether an object of such a zspage is kept on its CPU. Not with the last generation: then the
+  // slot is retired.
+  static bool keeps(ZspageBase base, Handle handle) noexcept {
+    return MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_keeps_sparse_objects, base.keeps(),
+                        !base.isolated()) &&
+           handle_bits::generation(handle) != handle_bits::kMaxGeneration;
   }
   std::span<std::byte> bytes_of(std::uint64_t word) const noexcept {
     const Place place(word);
@@ -230,22 +260,6 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
     return std::span{base.cell(place.cell()), base.size_bytes() - place.slack_bytes()};
   }
 
-  // An object in the caller's hands becomes everybody's, its contents in place.
-  Handle publish(std::uint32_t index, std::size_t class_bytes, std::size_t size_bytes,
-                 const std::byte* object) noexcept {
-    engine_.stacks().count_allocation(size_bytes);
-    return publish_uncounted(index, class_bytes, size_bytes, object);
-  }
-  Handle publish_uncounted(std::uint32_t index, std::size_t class_bytes, std::size_t size_bytes,
-                           const std::byte* object) noexcept {
-    const Place kept(engine_.slot(index).load(std::memory_order_relaxed));
-    if (object != nullptr) {
-      std::memcpy(base_of(kept.zspage()).cell(kept.cell()), object, size_bytes);
-    }
-    note_use(kept.zspage());
-    return engine_.publish(index,
-                           Place(kept.zspage(), kept.cell(), class_bytes - size_bytes).bits());
-  }
   bool note_use(std::uint32_t zspage) noexcept {
     // Relaxed: numbers on their own, and a hint at that.
     const std::uint16_t now = generation_.load(std::memory_order_relaxed);
@@ -278,7 +292,9 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   std::size_t fill_cells(Class& home, Zspage& zspage, Numbers slots, Closed& closed) noexcept
       MMKIT_REQUIRES(home.lock);
   void choose_what_to_keep(Class& home) noexcept MMKIT_REQUIRES(home.lock);
-  void give_back(unsigned size_class, std::uint32_t index) noexcept;
+  Status give_back(unsigned size_class, std::uint32_t index) noexcept;
+  Handle count_and_publish(std::uint32_t index, std::size_t size_bytes) noexcept;
+  Status count_and_give_back(Handle handle, std::uint64_t word) noexcept;
   std::size_t give_back(unsigned size_class, Numbers slots) noexcept;
   void grant(Class& home, unsigned size_class) noexcept MMKIT_REQUIRES(home.lock);
   bool is_overgranted(const Class& home) const noexcept MMKIT_REQUIRES(home.lock);
@@ -349,8 +365,8 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   const SizeClasses& sizes_;
   const Gfp gfp_;
   PageSource& source_;
-  std::unique_ptr<std::uint16_t[]> heads_;      // of the classes' stacks, by class
-  std::unique_ptr<std::uint8_t[]> capacities_;  // of these stacks
+  std::uint16_t heads_[SizeClasses::kMost] = {};  // of the classes' stacks
+  std::unique_ptr<std::uint8_t[]> capacities_;    // of these stacks
   std::unique_ptr<Class[]> classes_;
   const std::function<Status(Handle)> evict_;
   std::unique_ptr<char[]> name_;
