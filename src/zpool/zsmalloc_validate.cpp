@@ -35,8 +35,7 @@ Status ZsmallocPool::validate() const noexcept {
     for (unsigned c = 0; sound && c < sizes_.count(); ++c) {
       sound = validate_class(c, stopped, &in_use, &kept);
     }
-    // Those that other threads are opening or closing are counted, and found nowhere.
-    sound = sound && pages <= total_pages() && zspages <= zspages_.load(std::memory_order_relaxed);
+    sound = sound && pages == total_pages() && zspages == zspages_.load(std::memory_order_relaxed);
     sound = sound && self.engine_.validate(stopped, in_use);
   }
   self.unlock_zspages();

@@ -164,8 +164,6 @@ Result<Zspage*> ZsmallocPool::open(unsigned size_class, Gfp gfp) noexcept {
   Zspage* const zspage = Zspage::make(memory, *number, *run, size_class, cells);
   zspage->block = block;
   bases_[*number].store(ZspageBase(run->data, size_class, object_bytes), std::memory_order_relaxed);
-  pages_.fetch_add(run->pages, std::memory_order_relaxed);  // a number on its own
-  zspages_.fetch_add(1, std::memory_order_relaxed);
   return zspage;
 }
 
@@ -195,6 +193,9 @@ std::size_t ZsmallocPool::best_length(unsigned size_class) const noexcept {
 
 // The class gets a new zspage.
 void ZsmallocPool::adopt(Class& home, Zspage& zspage) noexcept {
+  // Counted here and in settle(), under the lock, so that a fork finds counts and zspages agreed.
+  pages_.fetch_add(zspage.pages(), std::memory_order_relaxed);
+  zspages_.fetch_add(1, std::memory_order_relaxed);
   home.cells.store(home.cells.load(std::memory_order_relaxed) + zspage.cells(),
                    std::memory_order_relaxed);
   ages_[zspage.number()].store(generation_.load(std::memory_order_relaxed),
@@ -263,6 +264,8 @@ void ZsmallocPool::settle(Class& home, Zspage& zspage, Closed& closed) noexcept 
   if (zspage.isolated) return;
   if (zspage.in_use() == 0) {
     delist(home, zspage);
+    pages_.fetch_sub(zspage.pages(), std::memory_order_relaxed);
+    zspages_.fetch_sub(1, std::memory_order_relaxed);
     descriptors_[zspage.number()].store(nullptr, std::memory_order_relaxed);
     home.cells.store(home.cells.load(std::memory_order_relaxed) - zspage.cells(),
                      std::memory_order_relaxed);
@@ -317,8 +320,6 @@ void ZsmallocPool::end(Zspage& zspage) noexcept {
   const PageRun run = zspage.run(base_of(number).data());
   const std::uint8_t block = zspage.block;
   const unsigned cells = zspage.cells();
-  pages_.fetch_sub(run.pages, std::memory_order_relaxed);
-  zspages_.fetch_sub(1, std::memory_order_relaxed);
   source_.free_pages(run);
   give_number(number);
   give_descriptor(&zspage, cells, block);
