@@ -55,7 +55,7 @@ void register_steady(const Options& options, Company company) {
   steady.columns = {"allocate", "free", "pair"};
   steady.references = {"glibc", "mimalloc"};
   const std::size_t live = options.scale(common_sizes().size(), 8192);
-  const SteadyShape shape{.live = live, .batches_per_turn = options.scale(8, 2)};
+  const SteadyShape shape{.live = live, .batches_per_turn = options.scale(64, 2)};
   steady.company = company;
   steady.make = [shape] {
     std::vector<Contender> all;
