@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstring>
 #include <mmkit/base/mutant.hpp>
+#include <mmkit/zpool/z3fold.hpp>
 #include <mmkit/zpool/zbud.hpp>
 #include <new>
 #include <string_view>
@@ -252,9 +253,11 @@ DriverRegistry& default_registry() noexcept {
     auto* made = ::new (static_cast<void*>(memory)) DriverRegistry;
     // An aliasing pointer without an owner: the driver is never destroyed, and nothing is
     // allocated.
-    const std::shared_ptr<const ZpoolDriver> zbud(std::shared_ptr<void>(), &zbud_driver());
-    if (Status known = made->register_driver(zbud); !known) {
-      report_failure({"zpool", {}, "no memory for the built-in drivers", 0});
+    for (const ZpoolDriver* builtin : {&zbud_driver(), &z3fold_driver()}) {
+      const std::shared_ptr<const ZpoolDriver> driver(std::shared_ptr<void>(), builtin);
+      if (Status known = made->register_driver(driver); !known) {
+        report_failure({"zpool", {}, "no memory for the built-in drivers", 0});
+      }
     }
     return *made;
   }();

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT
+//
+// Lists of chunked pages - by age, and by room on each CPU.
+//
+//   PageLru    oldest <-> ... <-> youngest
+//   RoomLists  CPU 0: mask, list of pages with 1 free chunk, 2, ... 62     an allocation looks at
+//              CPU 1: mask, list of pages with 1 free chunk, 2, ... 62     its own CPU's first
+//
+// A list by room is a head on its CPU and links in the pages. The link of the first page back is the
+// number of the list, so that a page may leave without knowing where it was listed.
+// Invariants: 1 neighbours name each other  2 bit n of a mask is set if and only if list n has a page
+//             3 a page in no list by room has no link back
+// Locking:    none: caller serialises. A CPU is where an allocation looks first, and no exclusion.
+// Complexity: O(1), but best() O(CPUs) where the own one has no room
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <mmkit/base/bits.hpp>
+#include <mmkit/percpu/percpu.hpp>
+#include <mmkit/zpool/chunked_page.hpp>
+#include <utility>
+
+namespace mmkit {
+
+/// Pages by last use.
+class PageLru {
+ public:
+  PageIndex oldest() const noexcept { return ends_.prev; }
+
+  void add_youngest(ChunkedPageTable& pages, PageIndex index) noexcept {
+    pages[index].lru = {kNoPage, ends_.next};
+    (ends_.next == kNoPage ? ends_.prev : pages[ends_.next].lru.prev) = index;
+    ends_.next = index;
+  }
+  void add_oldest(ChunkedPageTable& pages, PageIndex index) noexcept {
+    pages[index].lru = {ends_.prev, kNoPage};
+    (ends_.prev == kNoPage ? ends_.next : pages[ends_.prev].lru.next) = index;
+    ends_.prev = index;
+  }
+  void remove(ChunkedPageTable& pages, PageIndex index) noexcept {
+    const PageLinks links = pages[index].lru;
+    (links.prev == kNoPage ? ends_.next : pages[links.prev].lru.next) = links.next;
+    (links.next == kNoPage ? ends_.prev : pages[links.next].lru.prev) = links.prev;
+  }
+  void make_youngest(ChunkedPageTable& pages, PageIndex index) noexcept {
+    if (ends_.next == index) return;
+    remove(pages, index);
+    add_youngest(pages, index);
+  }
+  /// Fetches what remove() of this page will write.
+  void prefetch_neighbours(const ChunkedPageTable& pages, PageIndex index) const noexcept {
+    const PageLinks links = pages[index].lru;
+    if (links.prev != kNoPage) __builtin_prefetch(&pages[links.prev], /*for writing=*/1);
+    if (links.next != kNoPage) __builtin_prefetch(&pages[links.next], /*for writing=*/1);
+  }
+
+  /// Whether the list is whole and has so many pages. Complexity: O(pages).
+  bool validate(const ChunkedPageTable& pages, std::size_t expected) const noexcept {
+    std::size_t count = 0;
+    PageIndex before = kNoPage;
+    for (PageIndex at = ends_.next; at != kNoPage; at = pages[at].lru.next) {
+      if (count++ == expected || at >= pages.size() || pages[at].lru.prev != before) return false;
+      before = at;
+    }
+    return count == expected && ends_.prev == before;
+  }
+
+ private:
+  PageLinks ends_;  // next: the youngest, prev: the oldest
+};
+
+/// Pages that may take another object, by how large it may be and by CPU.
+class RoomLists {
+ public:
+  /// Makes empty lists, and gets those of all CPUs that this process runs on ready, so that no later
+  /// call meets a page fault there. Errors: out_of_memory. Called with no lock held.
+  static Result<RoomLists> create() noexcept {
+    Result<Percpu<Cpu>> cpus = Percpu<Cpu>::create();
+    if (!cpus) return fail(cpus.error());
+    unsigned open = 1;
+    cpus->for_each_open([&open](unsigned cpu, const Cpu&) { open = cpu + 1; });
+    for (unsigned cpu = 0; cpu < open; ++cpu) cpus->on(cpu) = {};
+    return RoomLists(*std::move(cpus), open);
+  }
+
+  static bool is_listed(const ChunkedPage& page) noexcept { return page.fit.prev != kNoPage; }
+
+  /// Lists a page by its room, on this CPU; not when there is none.
+  void add(ChunkedPageTable& pages, PageIndex index) noexcept {
+    ChunkedPage& page = pages[index];
+    const unsigned room = page.free_chunks();
+    if (room == 0) return;
+    const unsigned cpu = this_cpu_index();
+    if (cpu >= cpu_end_) cpu_end_ = cpu + 1;
+    Cpu& lists = cpus_.on(cpu);
+    const PageIndex next = lists.first[room] - 1;
+    page.fit = {kListBit | cpu << kRoomBits | room, next};
+    if (next != kNoPage) pages[next].fit.prev = index;
+    lists.first[room] = index + 1;
+    lists.mask |= std::uint64_t{1} << room;
+    count(page, /*change=*/+1);
+  }
+  /// Takes a page out of its list, if it is in one: before its objects change.
+  void remove(ChunkedPageTable& pages, PageIndex index) noexcept {
+    ChunkedPage& page = pages[index];
+    if (!is_listed(page)) return;
+    count(page, /*change=*/-1);
+    const PageLinks links = std::exchange(page.fit, {});
+    if (links.next != kNoPage) pages[links.next].fit.prev = links.prev;
+    if ((links.prev & kListBit) == 0) {
+      pages[links.prev].fit.next = links.next;
+      return;
+    }
+    Cpu& lists = cpus_.on((links.prev & ~kListBit) >> kRoomBits);
+    const unsigned room = links.prev % (1U << kRoomBits);
+    lists.first[room] = links.next + 1;
+    if (links.next == kNoPage) lists.mask &= ~(std::uint64_t{1} << room);
+  }
+
+  /// The page with the least room that is enough, listed last: on this CPU, else on any; kNoPage when
+  /// none has so much.
+  PageIndex best(unsigned chunks) noexcept {
+    const Cpu& own = cpus_.local();
+    if (const std::uint64_t fitting = own.mask & ~low_bits(chunks); fitting != 0) [[likely]] {
+      return own.first[std::countr_zero(fitting)] - 1;
+    }
+    return best_elsewhere(chunks);
+  }
+
+  /// How many pages with one object would find room in others, each page taking one: a lower bound,
+  /// while nothing is mapped, of what their moving frees. Complexity: some thousand steps.
+  std::size_t movable_pages() const noexcept;
+
+  std::size_t bytes() const noexcept { return cpu_end_ * sizeof(Cpu); }
+  /// Checks all lists, given how many pages should be in them. Complexity: O(pages).
+  bool validate(const ChunkedPageTable& pages, std::size_t expected) const noexcept;
+
+ private:
+  static constexpr unsigned kRoomBits = 6;
+  static constexpr PageIndex kListBit = 0x80000000;
+  static constexpr unsigned kRooms = ChunkedPage::kUsableChunks + 1;
+
+  // Zero bytes are empty lists, so that the CPUs that never list a page take no memory.
+  struct Cpu {
+    std::uint64_t mask;           // bit n: first[n] is one
+    std::uint32_t first[kRooms];  // by room: index + 1
+  };
+
+  void count(const ChunkedPage& page, int change) noexcept {
+    std::uint32_t& pages =
+        page.is_lone() ? lone_[page.chunks(page.lone_buddy())] : shared_[page.free_chunks()];
+    pages += static_cast<std::uint32_t>(change);
+  }
+  PageIndex best_elsewhere(unsigned chunks) noexcept;
+
+  RoomLists(Percpu<Cpu>&& cpus, unsigned cpu_end) noexcept
+      : cpus_(std::move(cpus)), cpu_end_(cpu_end) {}
+
+  Percpu<Cpu> cpus_;
+  unsigned cpu_end_;                   // CPUs from here on have no lists
+  std::uint32_t lone_[kRooms] = {};    // listed pages with one object, by its chunks
+  std::uint32_t shared_[kRooms] = {};  // the others, by room
+};
+
+}  // namespace mmkit
