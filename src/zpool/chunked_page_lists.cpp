@@ -20,25 +20,23 @@ PageIndex RoomLists::best_elsewhere(unsigned chunks) noexcept {
   return best;
 }
 
-// By numbers alone: the largest object first, into the page with the least room that is enough,
-// which may be that of another lone object. A page that took one counts no further.
-std::size_t RoomLists::movable_pages() const noexcept {
-  std::uint32_t lone[kRooms], shared[kRooms];
-  std::copy(std::begin(lone_), std::end(lone_), lone);
-  std::copy(std::begin(shared_), std::end(shared_), shared);
+// The largest object first, into the page with the least room that is enough, which may be that of
+// another lone object. A page that took one counts no further.
+std::size_t RoomLists::Census::movable_pages() const noexcept {
+  Census left = *this;
   std::size_t movable = 0;
   for (unsigned chunks = ChunkedPage::kMaxChunks; chunks != 0; --chunks) {
-    for (unsigned room = chunks; room < kRooms && lone[chunks] != 0; ++room) {
-      const std::uint32_t into_shared = std::min(lone[chunks], shared[room]);
-      shared[room] -= into_shared;
-      lone[chunks] -= into_shared;
+    for (unsigned room = chunks; room < kRooms && left.lone[chunks] != 0; ++room) {
+      const std::uint32_t into_shared = std::min(left.lone[chunks], left.shared[room]);
+      left.shared[room] -= into_shared;
+      left.lone[chunks] -= into_shared;
       movable += into_shared;
       // A page with a lone object of so many chunks has this room, once its MIDDLE is FIRST.
       const unsigned other = ChunkedPage::kUsableChunks - room;
       const std::uint32_t pairs =
-          other == chunks ? lone[chunks] / 2 : std::min(lone[chunks], lone[other]);
-      lone[other] -= pairs;
-      lone[chunks] -= pairs;
+          other == chunks ? left.lone[chunks] / 2 : std::min(left.lone[chunks], left.lone[other]);
+      left.lone[other] -= pairs;
+      left.lone[chunks] -= pairs;
       movable += pairs;
     }
   }
@@ -47,7 +45,7 @@ std::size_t RoomLists::movable_pages() const noexcept {
 
 bool RoomLists::validate(const ChunkedPageTable& pages, std::size_t expected) const noexcept {
   std::size_t listed = 0;
-  std::uint32_t lone[kRooms] = {}, shared[kRooms] = {};
+  Census found;
   bool sound = true;
   const auto check_list = [&](unsigned cpu, unsigned room, PageIndex first) {
     PageIndex before = kListBit | cpu << kRoomBits | room;
@@ -56,7 +54,7 @@ bool RoomLists::validate(const ChunkedPageTable& pages, std::size_t expected) co
       const ChunkedPage& page = pages[at];
       if (!page.is_open() || page.is_whole() || page.is_evicted != 0) return false;
       if (page.fit.prev != before || page.free_chunks() != room) return false;
-      ++(page.is_lone() ? lone[page.chunks(page.lone_buddy())] : shared[room]);
+      ++(page.is_lone() ? found.lone[page.chunks(page.lone_buddy())] : found.shared[room]);
       before = at;
     }
     return true;
@@ -71,8 +69,7 @@ bool RoomLists::validate(const ChunkedPageTable& pages, std::size_t expected) co
       }
     }
   });
-  return sound && listed == expected && std::equal(lone, lone + kRooms, lone_) &&
-         std::equal(shared, shared + kRooms, shared_);
+  return sound && listed == expected && found == census_;
 }
 
 }  // namespace mmkit

@@ -17,16 +17,20 @@ std::size_t Z3foldPool::metadata_bytes() const noexcept {
 
 ZpoolStats Z3foldPool::stats() const noexcept {
   ShortLockGuard lock(mutex_);
-  return {.objects = allocations_ - frees_,
-          .payload_bytes = payload_bytes_,
-          .pages = page_count_.load(std::memory_order_relaxed),
-          .metadata_bytes = metadata_bytes(),
-          .compactable_pages = room_.movable_pages(),
-          .allocations = allocations_,
-          .frees = frees_,
-          .failures = failures_.load(std::memory_order_relaxed),
-          .evicted = evicted_,
-          .moved = moved_};
+  ZpoolStats stats{.objects = allocations_ - frees_,
+                   .payload_bytes = payload_bytes_,
+                   .pages = page_count_.load(std::memory_order_relaxed),
+                   .metadata_bytes = metadata_bytes(),
+                   .compactable_pages = 0,
+                   .allocations = allocations_,
+                   .frees = frees_,
+                   .failures = failures_.load(std::memory_order_relaxed),
+                   .evicted = evicted_,
+                   .moved = moved_};
+  const RoomLists::Census census = room_.census();
+  lock.unlock();
+  stats.compactable_pages = census.movable_pages();  // takes longer than a lock is held for
+  return stats;
 }
 
 // ---------------------------------------------------------------- misuse

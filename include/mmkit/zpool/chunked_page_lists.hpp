@@ -129,9 +129,17 @@ class RoomLists {
     return best_elsewhere(chunks);
   }
 
-  /// How many pages with one object would find room in others, each page taking one: a lower bound,
-  /// while nothing is mapped, of what their moving frees. Complexity: some thousand steps.
-  std::size_t movable_pages() const noexcept;
+  /// Listed pages by number: those with one object by its chunks, the others by room.
+  struct Census {
+    std::uint32_t lone[ChunkedPage::kUsableChunks + 1] = {};
+    std::uint32_t shared[ChunkedPage::kUsableChunks + 1] = {};
+
+    /// How many of the lone objects would find room in other pages, each page taking one: a lower
+    /// bound, while nothing is mapped, of what their moving frees. Complexity: some thousand steps.
+    std::size_t movable_pages() const noexcept;
+    bool operator==(const Census&) const noexcept = default;
+  };
+  const Census& census() const noexcept { return census_; }
 
   std::size_t bytes() const noexcept { return cpu_end_ * sizeof(Cpu); }
   /// Checks all lists, given how many pages should be in them. Complexity: O(pages).
@@ -149,8 +157,8 @@ class RoomLists {
   };
 
   void count(const ChunkedPage& page, int change) noexcept {
-    std::uint32_t& pages =
-        page.is_lone() ? lone_[page.chunks(page.lone_buddy())] : shared_[page.free_chunks()];
+    std::uint32_t& pages = page.is_lone() ? census_.lone[page.chunks(page.lone_buddy())]
+                                          : census_.shared[page.free_chunks()];
     pages += static_cast<std::uint32_t>(change);
   }
   PageIndex best_elsewhere(unsigned chunks) noexcept;
@@ -159,9 +167,8 @@ class RoomLists {
       : cpus_(std::move(cpus)), cpu_end_(cpu_end) {}
 
   Percpu<Cpu> cpus_;
-  unsigned cpu_end_;                   // CPUs from here on have no lists
-  std::uint32_t lone_[kRooms] = {};    // listed pages with one object, by its chunks
-  std::uint32_t shared_[kRooms] = {};  // the others, by room
+  unsigned cpu_end_;  // CPUs from here on have no lists
+  Census census_;
 };
 
 }  // namespace mmkit
