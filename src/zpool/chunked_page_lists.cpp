@@ -9,15 +9,30 @@ PageIndex RoomLists::best_elsewhere(unsigned chunks) noexcept {
   unsigned best_room = kRooms;
   PageIndex best = kNoPage;
   for (unsigned cpu = 0; cpu < cpu_end_; ++cpu) {
-    const Cpu& lists = cpus_.on(cpu);
-    const std::uint64_t fitting = lists.mask & ~low_bits(chunks);
+    const Cpu& own = cpus_.on(cpu);
+    const std::uint64_t mask = own.lists[kShared].mask | own.lists[kLone].mask;
+    const std::uint64_t fitting = mask & ~low_bits(chunks);
     if (fitting == 0) continue;
     const auto room = static_cast<unsigned>(std::countr_zero(fitting));
     if (room >= best_room) continue;
     best_room = room;
-    best = lists.first[room] - 1;
+    best = own.youngest(room);
   }
   return best;
+}
+
+// By room: an object leaves no more of its page than the chunks that it does not have.
+PageIndex RoomLists::lone_of_at_most(unsigned chunks) noexcept {
+  const std::uint64_t fitting = ~low_bits(ChunkedPage::kUsableChunks - chunks);
+  const auto find = [fitting](const List& lone) {
+    const std::uint64_t found = lone.mask & fitting;
+    return found == 0 ? kNoPage : lone.first[std::countr_zero(found)] - 1;
+  };
+  PageIndex found = find(cpus_.local().lists[kLone]);
+  for (unsigned cpu = 0; cpu < cpu_end_ && found == kNoPage; ++cpu) {
+    found = find(cpus_.on(cpu).lists[kLone]);
+  }
+  return found;
 }
 
 // The largest object first, into the page with the least room that is enough, which may be that of
@@ -44,32 +59,35 @@ std::size_t RoomLists::Census::movable_pages() const noexcept {
 }
 
 bool RoomLists::validate(const ChunkedPageTable& pages, std::size_t expected) const noexcept {
-  std::size_t listed = 0;
+  std::size_t listed = 0, lone_pages = 0;
   Census found;
-  bool sound = true;
-  const auto check_list = [&](unsigned cpu, unsigned room, PageIndex first) {
-    PageIndex before = kListBit | cpu << kRoomBits | room;
+  const auto check_list = [&](unsigned cpu, Kind kind, unsigned room, PageIndex first) {
+    PageIndex before = kListBit | cpu << kListBits | kind << kRoomBits | room;
     for (PageIndex at = first; at != kNoPage; at = pages[at].fit.next) {
       if (listed++ == expected || at >= pages.size()) return false;
       const ChunkedPage& page = pages[at];
       if (!page.is_open() || page.is_whole() || page.is_evicted != 0) return false;
       if (page.fit.prev != before || page.free_chunks() != room) return false;
-      ++(page.is_lone() ? found.lone[page.chunks(page.lone_buddy())] : found.shared[room]);
+      if (page.is_lone() != (kind == kLone)) return false;
+      ++(kind == kLone ? found.lone[page.chunks(page.lone_buddy())] : found.shared[room]);
+      lone_pages += kind;
       before = at;
     }
     return true;
   };
-  cpus_.for_each_open([&](unsigned cpu, const Cpu& lists) {
-    for (unsigned room = 0; room < kRooms && sound; ++room) {
-      const bool any = lists.first[room] != 0;
-      if (any != ((lists.mask >> room & 1) != 0) || (any && (room == 0 || cpu >= cpu_end_))) {
-        sound = false;
-      } else if (any) {
-        sound = check_list(cpu, room, lists.first[room] - 1);
+  bool sound = true;
+  cpus_.for_each_open([&](unsigned cpu, const Cpu& own) {
+    for (const Kind kind : {kShared, kLone}) {
+      const List& lists = own.lists[kind];
+      for (unsigned room = 0; room < kRooms && sound; ++room) {
+        const bool any = lists.first[room] != 0;
+        sound = any == ((lists.mask >> room & 1) != 0);
+        if (!any || !sound) continue;
+        sound = room != 0 && cpu < cpu_end_ && check_list(cpu, kind, room, lists.first[room] - 1);
       }
     }
   });
-  return sound && listed == expected && found == census_;
+  return sound && listed == expected && found == census_ && lone_pages == lone_pages_;
 }
 
 }  // namespace mmkit

@@ -109,10 +109,6 @@ PageRun Z3foldPool::retire(PageIndex index) noexcept {
 Result<PageRun> Z3foldPool::take_page(Gfp gfp) noexcept {
   // Zero is for the object, which is cleared later, and not for the whole page.
   Result<PageRun> run = source_.allocate_pages({.pages = 1, .gfp = without(gfp, Gfp::zero)});
-  if (run && !ChunkedPageTable::can_describe(*run)) {
-    source_.free_pages(*run);
-    return fail(Errc::not_supported);
-  }
   // Touched here, where the caller may wait: whoever joins the page later may be one who must not
   // meet a page fault.
   if (run) *run->data = std::byte{0};
@@ -135,6 +131,12 @@ Result<PageIndex> Z3foldPool::fresh_page(std::size_t size_bytes, Gfp gfp) noexce
     mutex_.unlock();
     run = take_page(gfp);
     mutex_.lock();
+  }
+  if (run && !pages_.can_describe(*run)) {
+    mutex_.unlock();
+    source_.free_pages(*run);
+    mutex_.lock();
+    run = fail(Errc::not_supported);
   }
   if (!run) {
     pages_.give_back(index);
@@ -216,7 +218,6 @@ Result<Handle> Z3foldPool::place_locked(std::size_t size_bytes, Gfp gfp, unsigne
   ChunkedPage& page = pages_[*index];
   const Buddy buddy = page.choose(ChunkedPage::chunks_for(size_bytes));
   page.put(buddy, size_bytes);
-  __builtin_prefetch(page.place(buddy), /*for writing=*/1);  // it comes while the lists are mended
   pages_.slot(*index, buddy) = *slot;
   enlist(*index);
   ++allocations_;
@@ -239,10 +240,9 @@ Status Z3foldPool::free(Handle handle) noexcept {
 
   const Place place(*killed);
   ChunkedPage& page = pages_[place.page()];
-  MMKIT_CHECK(red_zone_is_whole(place.page()));
+  if constexpr (kZ3foldRedZones) MMKIT_CHECK(red_zone_is_whole(place.page()));
   // Its room is taken again soon, the lists being stacks, and who writes there then finds the
   // translation of the address, the dearest part.
-  __builtin_prefetch(page.place(place.buddy()), /*for writing=*/1);
   delist(place.page());
   payload_bytes_ -= page.size_bytes[place.buddy()];
   page.take_out(place.buddy());

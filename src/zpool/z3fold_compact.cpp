@@ -22,13 +22,22 @@ PageRun Z3foldPool::defer(PageIndex index) noexcept {
   PageRun run;
   if (deferred_count_ == kMostDeferred) {
     const PageIndex oldest = pop_deferred(0);
-    if (compact_page(oldest)) run = retire(oldest);
+    if (lone_objects_abound()) run = compact_around(oldest);
   }
-  if (has_work(pages_[index])) {  // it may have got an object just now
+  if (has_work(pages_[index])) {  // it may have got an object just now, or lost its last
     pages_[index].is_deferred = 1;
     deferred_[deferred_count_++] = index;
   }
   return run;
+}
+
+// Whether to move lone objects. From many until few: in between, what comes next fills their pages
+// at no cost.
+bool Z3foldPool::lone_objects_abound() noexcept {
+  const std::size_t lone = room_.lone_pages();
+  const std::size_t pages_per_lone = is_compacting_ ? kPagesPerLoneAtLast : kPagesPerLoneAtFirst;
+  is_compacting_ = lone * pages_per_lone > total_pages();
+  return is_compacting_;
 }
 
 PageIndex Z3foldPool::pop_deferred(std::size_t at) noexcept {
@@ -51,6 +60,18 @@ PageIndex Z3foldPool::compact_for(std::size_t size_bytes) noexcept {
     if (page.room_after_slide() >= needed && slide_middle(index)) return pop_deferred(at);
   }
   return kNoPage;
+}
+
+// A lone object goes where it fits; else its page takes in another. The run of the page that was
+// emptied is for the caller to give back.
+PageRun Z3foldPool::compact_around(PageIndex index) noexcept {
+  if (!has_work(pages_[index])) return {};
+  if (compact_page(index)) return retire(index);
+  delist(index);  // it is no answer itself
+  const PageIndex source = room_.lone_of_at_most(pages_[index].free_chunks());
+  enlist(index);
+  if (source == kNoPage || !move_lone_object(source, index)) return {};
+  return retire(source);
 }
 
 bool Z3foldPool::compact_page(PageIndex index) noexcept {
@@ -88,24 +109,28 @@ bool Z3foldPool::slide_middle(PageIndex index) noexcept {
 }
 
 bool Z3foldPool::move_lone_object(PageIndex index) noexcept {
-  ChunkedPage& page = pages_[index];
-  const Buddy buddy = page.lone_buddy();
-  const std::size_t size_bytes = page.size_bytes[buddy];
-  const std::uint32_t slot = pages_.slot(index, buddy);
+  const ChunkedPage& page = pages_[index];
   delist(index);  // it is no answer itself
-  const PageIndex target_index = room_.best(page.chunks(buddy));
-  if (target_index == kNoPage || !handles_.begin_move(slot)) {
-    enlist(index);
-    return false;
-  }
-  ChunkedPage& target = pages_[target_index];
+  const PageIndex target = room_.best(page.chunks(page.lone_buddy()));
+  enlist(index);
+  return target != kNoPage && move_lone_object(index, target);
+}
+
+bool Z3foldPool::move_lone_object(PageIndex source_index, PageIndex target_index) noexcept {
+  ChunkedPage& source = pages_[source_index];
+  const Buddy buddy = source.lone_buddy();
+  const std::uint32_t slot = pages_.slot(source_index, buddy);
+  if (!handles_.begin_move(slot)) return false;  // mapped
+  delist(source_index);
   delist(target_index);
-  const Buddy new_buddy = target.choose(page.chunks(buddy));
+  ChunkedPage& target = pages_[target_index];
+  const std::size_t size_bytes = source.size_bytes[buddy];
+  const Buddy new_buddy = target.choose(source.chunks(buddy));
   target.put(new_buddy, size_bytes);
   pages_.slot(target_index, new_buddy) = slot;
-  std::memcpy(target.place(new_buddy), page.place(buddy), size_bytes);
+  std::memcpy(target.place(new_buddy), source.place(buddy), size_bytes);
   handles_.end_move(slot, Place(target_index, new_buddy).word());
-  page.take_out(buddy);
+  source.take_out(buddy);
   ++moved_;
   enlist(target_index);
   return true;

@@ -149,7 +149,7 @@ class alignas(32) ChunkedPage {
   static constexpr unsigned kPageShift = log2_floor(kPageSize);
   static constexpr unsigned kFrameBits = 28;
 
-  std::uint64_t frame = 0;  ///< number of the page in virtual memory, low bits of the Pfn; 0: none
+  std::uint64_t frame = 0;  ///< number in virtual memory, and how far off its Pfn is; 0: none
   PageLinks fit, lru;
   std::uint16_t size_bytes[kBuddies] = {};  ///< as asked for; 0: no object
   std::uint8_t start_middle = 0;            ///< chunk where MIDDLE starts
@@ -199,25 +199,25 @@ class ChunkedPageTable {
     ++free_count_;
   }
 
-  /// Whether a page can be described that lies here and has this number.
-  static bool can_describe(const PageRun& run) noexcept {
-    const auto address = reinterpret_cast<std::uintptr_t>(run.data);
-    return address >> (64 - ChunkedPage::kFrameBits + ChunkedPage::kPageShift) == 0 &&
-           static_cast<std::uint64_t>(run.first) >> (ChunkedPage::kFrameBits + 32) == 0;
+  /// Whether a page can be described that lies here and has this number: all that lie as far from
+  /// their number as the first page did, give or take half a terabyte. The first is always.
+  bool can_describe(const PageRun& run) const noexcept {
+    if (number_of(run) >> (64 - ChunkedPage::kFrameBits) != 0) return false;
+    const std::uint64_t off = offset_of(run);
+    return !has_origin_ || off - origin_ <= low_bits(ChunkedPage::kFrameBits);
   }
   void open(PageIndex index, const PageRun& run) noexcept {
-    const auto page = reinterpret_cast<std::uintptr_t>(run.data) >> ChunkedPage::kPageShift;
-    const auto pfn = static_cast<std::uint64_t>(run.first);
-    (*this)[index].frame =
-        page << ChunkedPage::kFrameBits | (pfn & low_bits(ChunkedPage::kFrameBits));
-    rest(index).pfn_high = static_cast<std::uint32_t>(pfn >> ChunkedPage::kFrameBits);
+    if (!has_origin_) {
+      has_origin_ = true;
+      origin_ = offset_of(run) - low_bits(ChunkedPage::kFrameBits) / 2;
+    }
+    (*this)[index].frame = number_of(run) << ChunkedPage::kFrameBits | (offset_of(run) - origin_);
   }
   /// Gives the run back that the page was opened with.
   PageRun close(PageIndex index) noexcept {
     ChunkedPage& page = (*this)[index];
-    const std::uint64_t pfn = std::uint64_t{rest(index).pfn_high} << ChunkedPage::kFrameBits |
-                              (page.frame & low_bits(ChunkedPage::kFrameBits));
-    const PageRun run{page.data(), 1, Pfn{pfn}};
+    PageRun run{page.data(), 1, Pfn{}};
+    run.first = Pfn{number_of(run) + origin_ + (page.frame & low_bits(ChunkedPage::kFrameBits))};
     page.frame = 0;
     return run;
   }
@@ -236,11 +236,10 @@ class ChunkedPageTable {
   }
 
  private:
-  static constexpr std::uint32_t kChunkPages = 128;  // 6 KiB are added together
+  static constexpr std::uint32_t kChunkPages = 128;  // 5.5 KiB are added together
 
   struct Rest {
     std::uint32_t slot[ChunkedPage::kBuddies] = {};
-    std::uint32_t pfn_high = 0;
   };
   struct alignas(64) Chunk {
     ChunkedPage page[kChunkPages];
@@ -248,11 +247,20 @@ class ChunkedPageTable {
   };
 
   Chunk& chunk(PageIndex index) const noexcept { return *chunks_.find(index / kChunkPages); }
-  Rest& rest(PageIndex index) const noexcept { return chunk(index).rest[index % kChunkPages]; }
+  // Of the page in virtual memory.
+  static std::uint64_t number_of(const PageRun& run) noexcept {
+    return reinterpret_cast<std::uintptr_t>(run.data) >> ChunkedPage::kPageShift;
+  }
+  // From there to the number of its frame; wraps around.
+  static std::uint64_t offset_of(const PageRun& run) noexcept {
+    return static_cast<std::uint64_t>(run.first) - number_of(run);
+  }
 
   GrowingTable<Chunk> chunks_;
   PageIndex first_free_ = kNoPage;
   std::size_t free_count_ = 0;
+  bool has_origin_ = false;
+  std::uint64_t origin_ = 0;  // the least offset that can be described
 };
 
 }  // namespace mmkit

@@ -3,13 +3,16 @@
 // Lists of chunked pages - by age, and by room on each CPU.
 //
 //   PageLru    oldest <-> ... <-> youngest
-//   RoomLists  CPU 0: mask, list of pages with 1 free chunk, 2, ... 62     an allocation looks at
-//              CPU 1: mask, list of pages with 1 free chunk, 2, ... 62     its own CPU's first
+//   RoomLists  CPU 0: pages with two objects or three: mask, list of those with room for 1 chunk,
+//                     2, ... 62; pages with a lone object: the same      an allocation looks at
+//              CPU 1: the same                                           its own CPU's first
 //
+// Pages with a lone object have lists of their own, since compaction looks for them: one object away
+// from being free. An allocation leaves them alone where another page has as little room.
 // A list by room is a head on its CPU and links in the pages. The link of the first page back is the
 // number of the list, so that a page may leave without knowing where it was listed.
 // Invariants: 1 neighbours name each other  2 bit n of a mask is set if and only if list n has a page
-//             3 a page in no list by room has no link back
+//             3 a page in no list by room has no link back  4 the census agrees with the lists
 // Locking:    none: caller serialises. A CPU is where an allocation looks first, and no exclusion.
 // Complexity: O(1), but best() O(CPUs) where the own one has no room
 #pragma once
@@ -94,27 +97,31 @@ class RoomLists {
     if (room == 0) return;
     const unsigned cpu = this_cpu_index();
     if (cpu >= cpu_end_) cpu_end_ = cpu + 1;
-    Cpu& lists = cpus_.on(cpu);
+    const Kind kind = page.is_lone() ? kLone : kShared;
+    List& lists = cpus_.on(cpu).lists[kind];
     const PageIndex next = lists.first[room] - 1;
-    page.fit = {kListBit | cpu << kRoomBits | room, next};
+    page.fit = {kListBit | cpu << kListBits | kind << kRoomBits | room, next};
     if (next != kNoPage) pages[next].fit.prev = index;
     lists.first[room] = index + 1;
     lists.mask |= std::uint64_t{1} << room;
-    count(page, /*change=*/+1);
+    ++counted(page, kind, room);
+    lone_pages_ += kind;
   }
   /// Takes a page out of its list, if it is in one: before its objects change.
   void remove(ChunkedPageTable& pages, PageIndex index) noexcept {
     ChunkedPage& page = pages[index];
     if (!is_listed(page)) return;
-    count(page, /*change=*/-1);
     const PageLinks links = std::exchange(page.fit, {});
     if (links.next != kNoPage) pages[links.next].fit.prev = links.prev;
+    const Kind kind = page.is_lone() ? kLone : kShared;
+    const unsigned room = page.free_chunks();
+    --counted(page, kind, room);
+    lone_pages_ -= kind;
     if ((links.prev & kListBit) == 0) {
       pages[links.prev].fit.next = links.next;
       return;
     }
-    Cpu& lists = cpus_.on((links.prev & ~kListBit) >> kRoomBits);
-    const unsigned room = links.prev % (1U << kRoomBits);
+    List& lists = cpus_.on((links.prev & ~kListBit) >> kListBits).lists[kind];
     lists.first[room] = links.next + 1;
     if (links.next == kNoPage) lists.mask &= ~(std::uint64_t{1} << room);
   }
@@ -123,11 +130,17 @@ class RoomLists {
   /// none has so much.
   PageIndex best(unsigned chunks) noexcept {
     const Cpu& own = cpus_.local();
-    if (const std::uint64_t fitting = own.mask & ~low_bits(chunks); fitting != 0) [[likely]] {
-      return own.first[std::countr_zero(fitting)] - 1;
+    const std::uint64_t mask = own.lists[kShared].mask | own.lists[kLone].mask;
+    if (const std::uint64_t fitting = mask & ~low_bits(chunks); fitting != 0) [[likely]] {
+      return own.youngest(static_cast<unsigned>(std::countr_zero(fitting)));
     }
     return best_elsewhere(chunks);
   }
+  /// A page whose lone object has at most so many chunks, and about as many: on this CPU, else on
+  /// any; kNoPage when there is none.
+  PageIndex lone_of_at_most(unsigned chunks) noexcept;
+  /// How many pages with a lone object are listed.
+  std::size_t lone_pages() const noexcept { return lone_pages_; }
 
   /// Listed pages by number: those with one object by its chunks, the others by room.
   struct Census {
@@ -146,20 +159,27 @@ class RoomLists {
   bool validate(const ChunkedPageTable& pages, std::size_t expected) const noexcept;
 
  private:
-  static constexpr unsigned kRoomBits = 6;
+  enum Kind : unsigned { kShared, kLone };
+  static constexpr unsigned kRoomBits = 6, kListBits = kRoomBits + 1;
   static constexpr PageIndex kListBit = 0x80000000;
   static constexpr unsigned kRooms = ChunkedPage::kUsableChunks + 1;
 
   // Zero bytes are empty lists, so that the CPUs that never list a page take no memory.
-  struct Cpu {
+  struct List {
     std::uint64_t mask;           // bit n: first[n] is one
     std::uint32_t first[kRooms];  // by room: index + 1
   };
+  struct Cpu {
+    List lists[2];
 
-  void count(const ChunkedPage& page, int change) noexcept {
-    std::uint32_t& pages = page.is_lone() ? census_.lone[page.chunks(page.lone_buddy())]
-                                          : census_.shared[page.free_chunks()];
-    pages += static_cast<std::uint32_t>(change);
+    PageIndex youngest(unsigned room) const noexcept {
+      const PageIndex shared = lists[kShared].first[room];
+      return (shared != 0 ? shared : lists[kLone].first[room]) - 1;
+    }
+  };
+
+  std::uint32_t& counted(const ChunkedPage& page, Kind kind, unsigned room) noexcept {
+    return kind == kLone ? census_.lone[page.chunks(page.lone_buddy())] : census_.shared[room];
   }
   PageIndex best_elsewhere(unsigned chunks) noexcept;
 
@@ -169,6 +189,7 @@ class RoomLists {
   Percpu<Cpu> cpus_;
   unsigned cpu_end_;  // CPUs from here on have no lists
   Census census_;
+  std::size_t lone_pages_ = 0;
 };
 
 }  // namespace mmkit

@@ -7,16 +7,17 @@
 // What lies where in a page: chunked_page.hpp. Which page gets an object: chunked_page_lists.hpp.
 //
 //   handle --> slot of SlotTable --> index of ChunkedPage, buddy --> object     (map: three loads,
-//              8 bytes               48 bytes                                    one exchange)
+//              8 bytes               44 bytes                                    one exchange)
 //
 // Flow:       allocate: reserve a slot, take the page whose room fits best, publish.
 //             free: kill the slot, then as allocate backwards; note the page for compaction.
 //             map, unmap: the slot, and the page's description, which holds still meanwhile.
 //             shrink: oldest page off all lists, evict with no lock held, put back what is left.
 //             compaction: copy while the slot is busy; whoever wants the object waits for that.
-// Compaction: 1 a free that leaves something to do notes its page in a short queue, once  2 a queue
-//             that is full is worked off at its old end, one page a free: by then the room has often
-//             been taken again, and nothing is left to do  3 an allocation that finds no page does
+// Compaction: 1 a free that leaves something to do notes its page in a short queue, once  2 a free
+//             that finds the queue full takes the page that waits longest, and while lone objects
+//             abound slides its MIDDLE, moves its lone object elsewhere, or else one of another page
+//             into it  3 an allocation that finds no page does
 //             the work of the one noted page that gives it room, if there is one, before it opens a
 //             page: so a failed call has moved nothing  4 compact() visits every page: first it slides each
 //             MIDDLE, then it moves each lone object into the page that fits best. After it no
@@ -59,8 +60,12 @@ class Z3foldPool final : public ZpoolBackend, private ForkParticipant {
   static constexpr DriverTraits kTraits{
       .max_object_bytes = kPageSize, .can_shrink = true, .can_compact = true};
   static constexpr unsigned kDefaultReclaimRetries = 8;
-  /// Pages that wait for compaction before a free works on the one that waits longest.
-  static constexpr std::size_t kMostDeferred = 16;
+  /// Pages that wait for compaction before a free turns to the one that waits longest.
+  static constexpr std::size_t kMostDeferred = 8;
+  /// Frees move lone objects from when one page in so many has one until one in so many more has.
+  /// Fewer are left to allocations, which join them: a pool that stays as full as it is then moves
+  /// hardly anything, and one that shrinks stays within a percent or two of what compact() makes.
+  static constexpr std::size_t kPagesPerLoneAtFirst = 64, kPagesPerLoneAtLast = 192;
 
   /// Makes a pool. `params`: `reclaim_retries=` 1 to 1000000, pages whose objects one step of a
   /// shrink asks for before it gives up (default 8); pages with a mapped object do not count.
@@ -149,6 +154,7 @@ class Z3foldPool final : public ZpoolBackend, private ForkParticipant {
   bool has_work(const ChunkedPage& page) const noexcept MMKIT_REQUIRES(mutex_);
   // Notes a page for compaction; a run that this gained is for the caller to give back.
   PageRun defer(PageIndex index) noexcept MMKIT_REQUIRES(mutex_);
+  bool lone_objects_abound() noexcept MMKIT_REQUIRES(mutex_);
   PageIndex pop_deferred(std::size_t at) noexcept MMKIT_REQUIRES(mutex_);
   // A noted page that has room for this after compaction, kNoPage when there is none. It may have
   // become empty, and is in the list of its room, if not.
@@ -157,6 +163,9 @@ class Z3foldPool final : public ZpoolBackend, private ForkParticipant {
   // Moves the object of a page that has only one into another page; the page is empty then, and in
   // no list by room.
   bool move_lone_object(PageIndex index) noexcept MMKIT_REQUIRES(mutex_);
+  bool move_lone_object(PageIndex source_index, PageIndex target_index) noexcept
+      MMKIT_REQUIRES(mutex_);
+  PageRun compact_around(PageIndex index) noexcept MMKIT_REQUIRES(mutex_);
   // Both, as far as they apply; whether the page is empty now.
   bool compact_page(PageIndex index) noexcept MMKIT_REQUIRES(mutex_);
   std::size_t visit_pages(bool (Z3foldPool::*work)(PageIndex) noexcept) noexcept
@@ -201,6 +210,7 @@ class Z3foldPool final : public ZpoolBackend, private ForkParticipant {
   PageLru lru_ MMKIT_GUARDED_BY(mutex_);
   PageIndex deferred_[kMostDeferred] MMKIT_GUARDED_BY(mutex_) = {};  // longest first
   std::size_t deferred_count_ MMKIT_GUARDED_BY(mutex_) = 0;
+  bool is_compacting_ MMKIT_GUARDED_BY(mutex_) = false;
   IntrusiveList<Eviction> evictions_ MMKIT_GUARDED_BY(mutex_);  // a page each, off the other lists
   std::size_t payload_bytes_ MMKIT_GUARDED_BY(mutex_) = 0;
   std::uint64_t allocations_ MMKIT_GUARDED_BY(mutex_) = 0;
