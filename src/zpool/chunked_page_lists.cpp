@@ -5,7 +5,7 @@
 
 namespace mmkit {
 
-PageIndex RoomLists::best_elsewhere(unsigned chunks) noexcept {
+PageIndex RoomLists::best_of_all(unsigned chunks) noexcept {
   unsigned best_room = kRooms;
   PageIndex best = kNoPage;
   for (unsigned cpu = 0; cpu < cpu_end_; ++cpu) {
@@ -35,8 +35,8 @@ PageIndex RoomLists::lone_of_at_most(unsigned chunks) noexcept {
   return found;
 }
 
-// The largest object first, into the page with the least room that is enough, which may be that of
-// another lone object. A page that took one counts no further.
+// Into the page with the least room that is enough, which may be that of another lone object. A page
+// that took one counts no further.
 std::size_t RoomLists::Census::movable_pages() const noexcept {
   Census left = *this;
   std::size_t movable = 0;

@@ -227,7 +227,8 @@ Result<Handle> Z3foldPool::place_locked(std::size_t size_bytes, Gfp gfp, unsigne
 
 Status Z3foldPool::free(Handle handle) noexcept {
   // Looked at first without the lock: misuse costs others nothing, and what is about to change is on
-  // its way into the cache.
+  // its way into the cache. The object's line is not: its address is known so late that the walk for
+  // its translation would hold up all of this.
   const auto seen = handles_.glimpse(handle);
   if (!seen.live) return fail(Errc::invalid_argument);
   if (seen.mapped) return fail(Errc::busy);
@@ -236,18 +237,24 @@ Status Z3foldPool::free(Handle handle) noexcept {
   const Result<std::uint64_t> killed = handles_.kill(handle);
   // By now it may be dead, or mapped.
   if (!killed) return fail(killed.error());
-  handles_.recycle(handle_bits::index(handle));
-
   const Place place(*killed);
   ChunkedPage& page = pages_[place.page()];
+  const bool is_evicted = page.is_evicted != 0;
+  // The slot goes at once, also that of an object whose page may survive its eviction.
+  if (MMKIT_MUTATE(MMKIT_MUTANT_z3fold_freed_buddy_keeps_slot, true, !is_evicted)) {
+    handles_.recycle(handle_bits::index(handle));
+  }
   if constexpr (kZ3foldRedZones) MMKIT_CHECK(red_zone_is_whole(place.page()));
-  // Its room is taken again soon, the lists being stacks, and who writes there then finds the
-  // translation of the address, the dearest part.
   delist(place.page());
-  payload_bytes_ -= page.size_bytes[place.buddy()];
+  const std::size_t size_bytes = page.size_bytes[place.buddy()];
+  payload_bytes_ -= size_bytes;
   page.take_out(place.buddy());
   ++frees_;
-  if (page.is_evicted) return {};  // it belongs to the shrink that took it off the lists
+  // A page that is being evicted belongs to the shrink that took it off the lists, a whole one too.
+  if (MMKIT_MUTATE(MMKIT_MUTANT_z3fold_whole_page_freed_twice, is_evicted,
+                   is_evicted && !ChunkedPage::needs_whole_page(size_bytes))) {
+    return {};
+  }
   PageRun run;
   if (page.empty()) {
     run = retire(place.page());

@@ -18,7 +18,9 @@ bool Z3foldPool::has_work(const ChunkedPage& page) const noexcept {
 // ---------------------------------------------------------------- the queue
 
 PageRun Z3foldPool::defer(PageIndex index) noexcept {
-  if (pages_[index].is_deferred || !has_work(pages_[index])) return {};
+  const bool is_deferred =
+      MMKIT_MUTATE(MMKIT_MUTANT_z3fold_deferred_twice, pages_[index].is_deferred != 0, false);
+  if (is_deferred || !has_work(pages_[index])) return {};
   PageRun run;
   if (deferred_count_ == kMostDeferred) {
     const PageIndex oldest = pop_deferred(0);
@@ -88,7 +90,9 @@ bool Z3foldPool::slide_middle(PageIndex index) noexcept {
   ChunkedPage& page = pages_[index];
   if (!has_work(page) || !page.can_slide()) return false;
   const std::uint32_t slot = pages_.slot(index, ChunkedPage::kMiddle);
-  if (!handles_.begin_move(slot)) return false;  // mapped
+  if (!MMKIT_MUTATE(MMKIT_MUTANT_z3fold_slides_what_is_mapped, handles_.begin_move(slot), true)) {
+    return false;  // mapped
+  }
   delist(index);
   const std::byte* const from = page.place(ChunkedPage::kMiddle);
   const std::size_t size_bytes = page.size_bytes[ChunkedPage::kMiddle];
@@ -111,7 +115,7 @@ bool Z3foldPool::slide_middle(PageIndex index) noexcept {
 bool Z3foldPool::move_lone_object(PageIndex index) noexcept {
   const ChunkedPage& page = pages_[index];
   delist(index);  // it is no answer itself
-  const PageIndex target = room_.best(page.chunks(page.lone_buddy()));
+  const PageIndex target = room_.best_of_all(page.chunks(page.lone_buddy()));
   enlist(index);
   return target != kNoPage && move_lone_object(index, target);
 }
@@ -122,14 +126,20 @@ bool Z3foldPool::move_lone_object(PageIndex source_index, PageIndex target_index
   const std::uint32_t slot = pages_.slot(source_index, buddy);
   if (!handles_.begin_move(slot)) return false;  // mapped
   delist(source_index);
-  delist(target_index);
+  MMKIT_MUTATE(MMKIT_MUTANT_z3fold_page_in_two_lists, delist(target_index);, )
   ChunkedPage& target = pages_[target_index];
   const std::size_t size_bytes = source.size_bytes[buddy];
   const Buddy new_buddy = target.choose(source.chunks(buddy));
   target.put(new_buddy, size_bytes);
   pages_.slot(target_index, new_buddy) = slot;
+  MMKIT_MUTATE(MMKIT_MUTANT_z3fold_publishes_before_the_copy, ,
+               handles_.end_move(slot, Place(target_index, new_buddy).word());
+               detail::hold_window_open();)
   std::memcpy(target.place(new_buddy), source.place(buddy), size_bytes);
-  handles_.end_move(slot, Place(target_index, new_buddy).word());
+  const Place moved = MMKIT_MUTATE(MMKIT_MUTANT_z3fold_move_not_published,
+                                   Place(target_index, new_buddy), Place(source_index, buddy));
+  MMKIT_MUTATE(MMKIT_MUTANT_z3fold_publishes_before_the_copy, handles_.end_move(slot, moved.word());
+               , static_cast<void>(moved);)
   source.take_out(buddy);
   ++moved_;
   enlist(target_index);
@@ -138,40 +148,64 @@ bool Z3foldPool::move_lone_object(PageIndex source_index, PageIndex target_index
 
 // ---------------------------------------------------------------- all of it
 
-// Does this work on every page, some at a time, and gives back the pages that it empties; how many.
-std::size_t Z3foldPool::visit_pages(bool (Z3foldPool::*work)(PageIndex) noexcept) noexcept {
-  constexpr PageIndex kPagesAtOnce = 32;
-  std::size_t freed = 0;
+// Of every page, some at a time.
+void Z3foldPool::slide_all() noexcept {
+  constexpr PageIndex kPagesAtOnce = 64;
   for (PageIndex begin = 0;; begin += kPagesAtOnce) {
-    PageRun runs[kPagesAtOnce];
+    ShortLockGuard lock(mutex_);
+    if (begin >= pages_.size()) return;
+    for (PageIndex index = begin; index < begin + kPagesAtOnce; ++index) slide_middle(index);
+  }
+}
+
+// A page whose lone object leaves so much room and can be moved, and is: then kept for the caller to
+// retire. kNoPage: there is none. Where one does not fit, none of its size does.
+PageIndex Z3foldPool::move_lone_object_leaving(unsigned room) noexcept {
+  for (unsigned cpu = 0; cpu < room_.cpu_end(); ++cpu) {
+    PageIndex at = room_.first_lone(cpu, room);
+    while (at != kNoPage) {
+      const PageIndex next = pages_[at].fit.next;
+      if (!handles_.is_pinned_slot(pages_.slot(at, pages_[at].lone_buddy()))) {
+        if (move_lone_object(at)) return at;
+        if (!handles_.is_pinned_slot(pages_.slot(at, pages_[at].lone_buddy()))) return kNoPage;
+      }
+      at = next;
+    }
+  }
+  return kNoPage;
+}
+
+// The largest objects first, so that small ones do not take the room that only those need.
+std::size_t Z3foldPool::move_all_lone_objects() noexcept {
+  constexpr std::size_t kMovesAtOnce = 16;
+  std::size_t freed = 0;
+  for (unsigned room = 1; room < ChunkedPage::kUsableChunks;) {
+    PageRun runs[kMovesAtOnce];
     std::size_t count = 0;
     ShortLockGuard lock(mutex_);
-    if (begin >= pages_.size()) return freed;
-    for (PageIndex index = begin; index < begin + kPagesAtOnce; ++index) {
-      if (has_work(pages_[index]) && (this->*work)(index) && pages_[index].empty()) {
-        runs[count++] = retire(index);
+    while (count < kMovesAtOnce && room < ChunkedPage::kUsableChunks) {
+      const PageIndex emptied = move_lone_object_leaving(room);
+      if (emptied == kNoPage) {
+        ++room;
+      } else {
+        runs[count++] = retire(emptied);
       }
     }
     lock.unlock();
     for (std::size_t i = 0; i < count; ++i) source_.free_pages(runs[i]);
     freed += count;
   }
+  return freed;
 }
 
 Result<std::size_t> Z3foldPool::compact() noexcept {
   // First all that makes room, so that then nothing is left behind for want of it.
-  std::size_t freed = visit_pages(&Z3foldPool::slide_middle);
-  freed += visit_pages(&Z3foldPool::compact_page);
-  PageRun runs[kMostDeferred];
-  std::size_t count = 0;
+  MMKIT_MUTATE(MMKIT_MUTANT_z3fold_compact_slides_nothing_first, slide_all();, )
+  const std::size_t freed = move_all_lone_objects();
+  // What was noted is done, but for what is mapped: another free will note that.
   ShortLockGuard lock(mutex_);
-  while (deferred_count_ != 0) {
-    const PageIndex index = pop_deferred(0);
-    if (compact_page(index)) runs[count++] = retire(index);
-  }
-  lock.unlock();
-  for (std::size_t i = 0; i < count; ++i) source_.free_pages(runs[i]);
-  return freed + count;
+  while (deferred_count_ != 0) pop_deferred(0);
+  return freed;
 }
 
 }  // namespace mmkit

@@ -9,8 +9,12 @@
 namespace mmkit {
 namespace {
 
-constexpr ChunkedPage::Buddy kEvictionOrder[] = {ChunkedPage::kMiddle, ChunkedPage::kFirst,
-                                                 ChunkedPage::kLast};
+constexpr ChunkedPage::Buddy kEvictionOrder[] = {
+    MMKIT_MUTATE(MMKIT_MUTANT_z3fold_first_before_middle, ChunkedPage::kMiddle,
+                 ChunkedPage::kFirst),
+    MMKIT_MUTATE(MMKIT_MUTANT_z3fold_first_before_middle, ChunkedPage::kFirst,
+                 ChunkedPage::kMiddle),
+    ChunkedPage::kLast};
 
 }  // namespace
 
@@ -32,7 +36,10 @@ Status Z3foldPool::reclaim_page() noexcept {
   // A mapped page is passed over and is no try; the number of pages bounds how many are.
   std::size_t looks = total_pages();
   for (unsigned tries = 0; tries < reclaim_retries_; --looks) {
-    const PageIndex index = lru_.oldest();
+    const PageIndex index =
+        MMKIT_MUTATE(MMKIT_MUTANT_z3fold_evicts_claimed_page, lru_.oldest(),
+                     (lru_.oldest() == kNoPage && !evictions_.empty() ? evictions_.back()->page
+                                                                      : lru_.oldest()));
     if (index == kNoPage) {
       // Nothing to evict, unless other threads are at it.
       return fail(evictions_.empty() ? Errc::invalid_argument : Errc::try_again);
@@ -43,7 +50,7 @@ Status Z3foldPool::reclaim_page() noexcept {
     pages_[index].is_evicted = 1;
     Eviction eviction(index);
     evictions_.push_back(eviction);
-    if (!is_mapped(index)) {
+    if (MMKIT_MUTATE(MMKIT_MUTANT_z3fold_evicts_what_is_mapped, !is_mapped(index), true)) {
       // The handles are computed under the lock: later the slots may belong to others.
       Handle handles[ChunkedPage::kBuddies] = {};
       for (const Buddy buddy : ChunkedPage::kInOrder) {
@@ -70,7 +77,8 @@ bool Z3foldPool::end_eviction(Eviction& eviction) noexcept {
   const PageIndex index = eviction.page;
   evictions_.remove(eviction);
   pages_[index].is_evicted = 0;
-  lru_.add_youngest(pages_, index);
+  MMKIT_MUTATE(MMKIT_MUTANT_z3fold_survivor_is_old, lru_.add_youngest, lru_.add_oldest)
+  (pages_, index);
   if (pages_[index].empty()) return true;
   enlist(index);
   // What it lost is worth a look; where the queue is full, the next free of it will ask again.
@@ -86,6 +94,7 @@ void Z3foldPool::on_child() noexcept {
     Eviction& eviction = *at;
     at = evictions_.next(eviction);
     if (::pthread_equal(eviction.thread, ::pthread_self()) != 0) continue;
+    if (MMKIT_MUTATE(MMKIT_MUTANT_z3fold_evictions_stay_in_child, false, true)) continue;
     const PageIndex index = eviction.page;
     if (end_eviction(eviction)) source_.free_pages(retire(index));
   }
@@ -110,7 +119,7 @@ std::uint64_t Z3foldPool::evict_objects(const Handle* handles) noexcept {
     if (handle == Handle::none || !handles_.is_live(handle)) continue;
     const Status given_up = evict_(handle);
     if (!given_up) break;
-    if (handles_.is_live(handle)) break;
+    if (MMKIT_MUTATE(MMKIT_MUTANT_z3fold_trusts_a_liar, handles_.is_live(handle), false)) break;
     ++evicted;
   }
   return evicted;

@@ -134,11 +134,19 @@ class RoomLists {
     if (const std::uint64_t fitting = mask & ~low_bits(chunks); fitting != 0) [[likely]] {
       return own.youngest(static_cast<unsigned>(std::countr_zero(fitting)));
     }
-    return best_elsewhere(chunks);
+    return best_of_all(chunks);
   }
+  /// The same, whichever CPU lists it.
+  PageIndex best_of_all(unsigned chunks) noexcept;
   /// A page whose lone object has at most so many chunks, and about as many: on this CPU, else on
   /// any; kNoPage when there is none.
   PageIndex lone_of_at_most(unsigned chunks) noexcept;
+  /// The first of the pages with a lone object that this CPU lists with this room; the others follow
+  /// by their links. CPUs are those below cpu_end().
+  PageIndex first_lone(unsigned cpu, unsigned room) noexcept {
+    return cpus_.on(cpu).lists[kLone].first[room] - 1;
+  }
+  unsigned cpu_end() const noexcept { return cpu_end_; }
   /// How many pages with a lone object are listed.
   std::size_t lone_pages() const noexcept { return lone_pages_; }
 
@@ -147,8 +155,9 @@ class RoomLists {
     std::uint32_t lone[ChunkedPage::kUsableChunks + 1] = {};
     std::uint32_t shared[ChunkedPage::kUsableChunks + 1] = {};
 
-    /// How many of the lone objects would find room in other pages, each page taking one: a lower
-    /// bound, while nothing is mapped, of what their moving frees. Complexity: some thousand steps.
+    /// How many of the lone objects would find room in other pages, each page taking one, the
+    /// largest object first: a lower bound of what compaction frees while nothing is mapped, since
+    /// that goes the same way and uses what room is left over, too. Complexity: some thousand steps.
     std::size_t movable_pages() const noexcept;
     bool operator==(const Census&) const noexcept = default;
   };
@@ -181,8 +190,6 @@ class RoomLists {
   std::uint32_t& counted(const ChunkedPage& page, Kind kind, unsigned room) noexcept {
     return kind == kLone ? census_.lone[page.chunks(page.lone_buddy())] : census_.shared[room];
   }
-  PageIndex best_elsewhere(unsigned chunks) noexcept;
-
   RoomLists(Percpu<Cpu>&& cpus, unsigned cpu_end) noexcept
       : cpus_(std::move(cpus)), cpu_end_(cpu_end) {}
 

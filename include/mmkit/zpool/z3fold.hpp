@@ -168,8 +168,9 @@ class Z3foldPool final : public ZpoolBackend, private ForkParticipant {
   PageRun compact_around(PageIndex index) noexcept MMKIT_REQUIRES(mutex_);
   // Both, as far as they apply; whether the page is empty now.
   bool compact_page(PageIndex index) noexcept MMKIT_REQUIRES(mutex_);
-  std::size_t visit_pages(bool (Z3foldPool::*work)(PageIndex) noexcept) noexcept
-      MMKIT_EXCLUDES(mutex_);
+  void slide_all() noexcept MMKIT_EXCLUDES(mutex_);
+  PageIndex move_lone_object_leaving(unsigned room) noexcept MMKIT_REQUIRES(mutex_);
+  std::size_t move_all_lone_objects() noexcept MMKIT_EXCLUDES(mutex_);
 
   // -- eviction: z3fold_reclaim.cpp
   Status reclaim_page() noexcept MMKIT_EXCLUDES(mutex_);
