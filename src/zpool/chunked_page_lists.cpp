@@ -5,34 +5,40 @@
 
 namespace mmkit {
 
-PageIndex RoomLists::best_of_all(unsigned chunks) noexcept {
+PageIndex RoomLists::best_besides(const ChunkedPageTable& pages, unsigned chunks,
+                                  PageIndex not_this) noexcept {
   unsigned best_room = kRooms;
   PageIndex best = kNoPage;
   for (unsigned cpu = 0; cpu < cpu_end_; ++cpu) {
     const Cpu& own = cpus_.on(cpu);
     const std::uint64_t mask = own.lists[kShared].mask | own.lists[kLone].mask;
-    const std::uint64_t fitting = mask & ~low_bits(chunks);
-    if (fitting == 0) continue;
-    const auto room = static_cast<unsigned>(std::countr_zero(fitting));
-    if (room >= best_room) continue;
-    best_room = room;
-    best = own.youngest(room);
+    for (std::uint64_t rooms = mask & ~low_bits(chunks); rooms != 0; rooms &= rooms - 1) {
+      const auto room = static_cast<unsigned>(std::countr_zero(rooms));
+      if (room >= best_room) break;
+      PageIndex found = own.youngest(room);
+      if (found == not_this) found = pages[not_this].fit.next;  // no other kind has this room
+      if (found == kNoPage) continue;
+      best_room = room;
+      best = found;
+      break;
+    }
   }
   return best;
 }
 
 // By room: an object leaves no more of its page than the chunks that it does not have.
-PageIndex RoomLists::lone_of_at_most(unsigned chunks) noexcept {
-  const std::uint64_t fitting = ~low_bits(ChunkedPage::kUsableChunks - chunks);
-  const auto find = [fitting](const List& lone) {
-    const std::uint64_t found = lone.mask & fitting;
-    return found == 0 ? kNoPage : lone.first[std::countr_zero(found)] - 1;
-  };
-  PageIndex found = find(cpus_.local().lists[kLone]);
-  for (unsigned cpu = 0; cpu < cpu_end_ && found == kNoPage; ++cpu) {
-    found = find(cpus_.on(cpu).lists[kLone]);
+PageIndex RoomLists::lone_of_at_most(const ChunkedPageTable& pages, unsigned chunks,
+                                     PageIndex not_this) noexcept {
+  const unsigned least_room = ChunkedPage::kUsableChunks - chunks;
+  for (unsigned cpu = 0; cpu < cpu_end_; ++cpu) {
+    const List& lone = cpus_.on(cpu).lists[kLone];
+    for (std::uint64_t rooms = lone.mask & ~low_bits(least_room); rooms != 0; rooms &= rooms - 1) {
+      PageIndex found = lone.first[std::countr_zero(rooms)] - 1;
+      if (found == not_this) found = pages[not_this].fit.next;
+      if (found != kNoPage) return found;
+    }
   }
-  return found;
+  return kNoPage;
 }
 
 // Into the page with the least room that is enough, which may be that of another lone object. A page

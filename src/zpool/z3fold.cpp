@@ -155,7 +155,7 @@ Result<PageIndex> Z3foldPool::fresh_page(std::size_t size_bytes, Gfp gfp) noexce
 Result<PageIndex> Z3foldPool::page_for(std::size_t size_bytes, Gfp gfp) noexcept {
   PageIndex index = kNoPage;
   if (!ChunkedPage::needs_whole_page(size_bytes)) {
-    index = room_.best(ChunkedPage::chunks_for(size_bytes));
+    index = room_.best(pages_, ChunkedPage::chunks_for(size_bytes));
   }
   if (index == kNoPage && deferred_count_ != 0) index = compact_for(size_bytes);
   if (index == kNoPage) return fresh_page(size_bytes, gfp);

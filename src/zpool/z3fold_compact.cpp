@@ -69,9 +69,7 @@ PageIndex Z3foldPool::compact_for(std::size_t size_bytes) noexcept {
 PageRun Z3foldPool::compact_around(PageIndex index) noexcept {
   if (!has_work(pages_[index])) return {};
   if (compact_page(index)) return retire(index);
-  delist(index);  // it is no answer itself
-  const PageIndex source = room_.lone_of_at_most(pages_[index].free_chunks());
-  enlist(index);
+  const PageIndex source = room_.lone_of_at_most(pages_, pages_[index].free_chunks(), index);
   if (source == kNoPage || !move_lone_object(source, index)) return {};
   return retire(source);
 }
@@ -114,9 +112,7 @@ bool Z3foldPool::slide_middle(PageIndex index) noexcept {
 
 bool Z3foldPool::move_lone_object(PageIndex index) noexcept {
   const ChunkedPage& page = pages_[index];
-  delist(index);  // it is no answer itself
-  const PageIndex target = room_.best_of_all(page.chunks(page.lone_buddy()));
-  enlist(index);
+  const PageIndex target = room_.best_besides(pages_, page.chunks(page.lone_buddy()), index);
   return target != kNoPage && move_lone_object(index, target);
 }
 

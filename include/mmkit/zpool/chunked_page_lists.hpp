@@ -128,19 +128,20 @@ class RoomLists {
 
   /// The page with the least room that is enough, listed last: on this CPU, else on any; kNoPage when
   /// none has so much.
-  PageIndex best(unsigned chunks) noexcept {
+  PageIndex best(const ChunkedPageTable& pages, unsigned chunks) noexcept {
     const Cpu& own = cpus_.local();
     const std::uint64_t mask = own.lists[kShared].mask | own.lists[kLone].mask;
     if (const std::uint64_t fitting = mask & ~low_bits(chunks); fitting != 0) [[likely]] {
       return own.youngest(static_cast<unsigned>(std::countr_zero(fitting)));
     }
-    return best_of_all(chunks);
+    return best_besides(pages, chunks, kNoPage);
   }
-  /// The same, whichever CPU lists it.
-  PageIndex best_of_all(unsigned chunks) noexcept;
-  /// A page whose lone object has at most so many chunks, and about as many: on this CPU, else on
-  /// any; kNoPage when there is none.
-  PageIndex lone_of_at_most(unsigned chunks) noexcept;
+  /// The same, whichever CPU lists it, but not this page, which has a lone object (or kNoPage).
+  PageIndex best_besides(const ChunkedPageTable& pages, unsigned chunks,
+                         PageIndex not_this) noexcept;
+  /// A page whose lone object has at most so many chunks, and about as many; not this one.
+  PageIndex lone_of_at_most(const ChunkedPageTable& pages, unsigned chunks,
+                            PageIndex not_this) noexcept;
   /// The first of the pages with a lone object that this CPU lists with this room; the others follow
   /// by their links. CPUs are those below cpu_end().
   PageIndex first_lone(unsigned cpu, unsigned room) noexcept {
