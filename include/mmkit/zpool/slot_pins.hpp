@@ -48,7 +48,8 @@ class SlotPins {
     // Relaxed: the exchange below orders, and fails if this is stale.
     std::uint64_t word = slot.load(std::memory_order_relaxed);
     while (true) {
-      if (!names(handle, word)) [[unlikely]] {
+      if (MMKIT_MUTATE(MMKIT_MUTANT_slot_pins_what_is_moved, !names(handle, word),
+                       !slot_word::has_name(tag_, handle, word))) [[unlikely]] {
         if (!await_mover(handle, slot, word)) return fail(Errc::not_found);
         continue;
       }
@@ -158,8 +159,7 @@ class SlotPins {
     if (slot_word::state_of(word) != slot_word::kBusy || !slot_word::has_name(tag_, handle, word)) {
       return false;
     }
-    word = MMKIT_MUTATE(MMKIT_MUTANT_slot_pins_what_is_moved, wait_while_busy(slot),
-                        slot_word::with_state(word, slot_word::kLive));
+    word = wait_while_busy(slot);
     return true;
   }
   static std::uint64_t wait_while_busy(const Slot& slot) noexcept;
