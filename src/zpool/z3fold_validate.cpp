@@ -108,7 +108,7 @@ Status Z3foldPool::validate_page(PageIndex index) const noexcept {
 bool Z3foldPool::red_zone_is_whole(PageIndex index) const noexcept {
   if constexpr (!kZ3foldRedZones) return true;
   const ChunkedPage& page = pages_[index];
-  if (page.is_whole()) return true;
+  if (page.is_whole() || page.empty()) return true;  // an empty one may have been whole
   return std::all_of(page.data(), page.data() + ChunkedPage::kRedZoneBytes,
                      [](std::byte b) { return b == std::byte{kZ3foldRedZoneByte}; });
 }
