@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What the sources of z3fold share and nobody else needs.
+// z3fold internal - what the sources of z3fold share and nobody else needs.
 #pragma once
 
 #include <pthread.h>

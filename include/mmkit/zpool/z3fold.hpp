@@ -16,12 +16,12 @@
 //             compaction: copy while the slot is busy; whoever wants the object waits for that.
 // Compaction: 1 a free that leaves something to do notes its page in a short queue, once  2 a free
 //             that finds the queue full takes the page that waits longest, and while lone objects
-//             abound slides its MIDDLE, moves its lone object elsewhere, or else one of another page
-//             into it  3 an allocation that finds no page does
-//             the work of the one noted page that gives it room, if there is one, before it opens a
-//             page: so a failed call has moved nothing  4 compact() visits every page: first it slides each
-//             MIDDLE, then it moves each lone object into the page that fits best. After it no
-//             lone object that is not mapped fits into any other page.
+//             abound moves its lone object elsewhere, or else slides its MIDDLE and moves the lone
+//             object of another page into it  3 an allocation that finds no page does the work of
+//             the one noted page that gives it room, if there is one, before it opens a page: so a
+//             failed call has moved nothing  4 compact() first slides each MIDDLE, then moves each
+//             lone object, the largest first, to where it fits best. After it no lone object that
+//             is not mapped fits into any other page.
 // Age:        a page that takes an object in by compaction keeps its age: the one object takes the
 //             others' age, not they its own.
 // Units:      sizes in bytes, room in chunks
@@ -35,8 +35,8 @@
 // Locking:    one ShortLock of rank pool guards everything but the slots; map() and unmap() take
 //             none. The page source is called without it, but for nowait requests: they never wait.
 //             compact() lets go of it between a few pages and the next.
-// Complexity: everything O(1) but compact() and validate(); allocate and free copy at most one
-//             object for compaction
+// Complexity: everything O(1) but compact() and validate(); for compaction an allocation copies one
+//             object at the most, a free two
 #pragma once
 
 #include <atomic>
