@@ -31,6 +31,13 @@
 #define MMKIT_BENCH_ZBUD_CLASS 0
 #endif
 
+#if __has_include(<mmkit/zpool/z3fold.hpp>)
+#include <mmkit/zpool/z3fold.hpp>
+#define MMKIT_BENCH_Z3FOLD_CLASS 1
+#else
+#define MMKIT_BENCH_Z3FOLD_CLASS 0
+#endif
+
 namespace mmkit::bench {
 
 /// What is written to a new object: nothing, its first byte, all of it.
@@ -124,27 +131,27 @@ struct MallocHeap {
   void drop(Object block) { heap->free(block); }
 };
 
-#if MMKIT_BENCH_ZBUD_CLASS
-inline std::shared_ptr<ZbudPool> new_zbud_pool() {
-  Result<std::unique_ptr<ZbudPool>> created =
-      ZbudPool::create(BackendEnv{.name = "bench",
-                                  .params = {},
-                                  .pages = &default_page_source(),
-                                  .gfp = Gfp::kernel,
-                                  .pool_tag = 1,
-                                  .evict = {}});
-  if (!created) throw std::runtime_error("no ZbudPool: " + std::string(name(created.error())));
+template <class Backend>
+std::shared_ptr<Backend> new_backend() {
+  Result<std::unique_ptr<Backend>> created =
+      Backend::create(BackendEnv{.name = "bench",
+                                 .params = {},
+                                 .pages = &default_page_source(),
+                                 .gfp = Gfp::kernel,
+                                 .pool_tag = 1,
+                                 .evict = {}});
+  if (!created) throw std::runtime_error("no backend: " + std::string(name(created.error())));
   return std::move(*created);
 }
-#endif
 
 /// Calls f(name, std::shared_ptr<Backend>) for an empty pool of every driver with a public class.
 template <class F>
-void for_each_backend_class(F&& f) {
+void for_each_backend_class([[maybe_unused]] F&& f) {
 #if MMKIT_BENCH_ZBUD_CLASS
-  f("ZbudPool", new_zbud_pool());
-#else
-  static_cast<void>(f);
+  f("ZbudPool", new_backend<ZbudPool>());
+#endif
+#if MMKIT_BENCH_Z3FOLD_CLASS
+  f("Z3foldPool", new_backend<Z3foldPool>());
 #endif
 }
 
