@@ -29,6 +29,7 @@
 #include "support/statistics.hpp"
 #include "support/table.hpp"
 #include "support/two_threads.hpp"
+#include "support/verdict.hpp"
 
 namespace mmkit::bench {
 
@@ -145,10 +146,10 @@ class Run {
       const Quartiles q = ratio(target.contender, target.reference);
       const bool at_most = target.kind == Target::Kind::at_most;
       const bool met = at_most ? q.median <= target.bound : q.median >= target.bound;
-      text += "  " + std::string(met ? "met   " : "MISSED") + "  " + comparison_.name + "  " +
-              target.contender + " / " + target.reference + " = " + decimal(q.median, 2) + " (" +
-              decimal(q.low, 2) + ".." + decimal(q.high, 2) + "), " +
-              (at_most ? "at most " : "at least ") + decimal(target.bound, 2) + "\n";
+      text +=
+          verdict(met, comparison_.name, target.contender + " / " + target.reference,
+                  decimal(q.median, 2) + " (" + decimal(q.low, 2) + ".." + decimal(q.high, 2) + ")",
+                  (at_most ? "at most " : "at least ") + decimal(target.bound, 2));
     }
     return text;
   }
