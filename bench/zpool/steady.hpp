@@ -21,6 +21,8 @@
 #include "support/trace.hpp"
 #include "support/two_threads.hpp"
 #include "zpool/heaps.hpp"
+#include "zpool/pools.hpp"
+#include "zpool/targets.hpp"
 
 namespace mmkit::bench {
 
@@ -71,7 +73,7 @@ void register_steady(const Options& options, Company company) {
     }
     return all;
   };
-  for (const std::string& type : driver_types()) steady.targets.push_back({type, "glibc", 1.0});
+  steady.targets = targets_of(steady.name);
   steady.footnote = [live] {
     return "  " + std::to_string(live) + " objects live; 1024 random ones go at a time\n";
   };
