@@ -13,7 +13,6 @@
 #pragma once
 
 #include <benchmark/benchmark.h>
-#include <sys/resource.h>
 #include <sys/single_threaded.h>
 
 #include <cstddef>
@@ -26,6 +25,7 @@
 
 #include "support/calibrator.hpp"
 #include "support/harness.hpp"
+#include "support/interruptions.hpp"
 #include "support/statistics.hpp"
 #include "support/table.hpp"
 #include "support/two_threads.hpp"
@@ -155,23 +155,16 @@ class Run {
   }
 
  private:
-  // A turn during which this thread kept its CPU; after some tries, whatever it was. What a turn
-  // itself waits for is no disturbance: a thread that sleeps goes of its own will.
+  // A turn during which this thread kept its CPU; after some tries, whatever it was.
   Figures undisturbed_turn(Contender& contender) {
-    constexpr int kTries = 8;
     for (int i = 1;; ++i) {
       const long before = times_interrupted();
       Figures figures = contender.turn();
-      if (times_interrupted() == before || i == kTries || !comparison_.repeats_interrupted) {
+      if (times_interrupted() == before || i == kMostTries || !comparison_.repeats_interrupted) {
         return figures;
       }
       ++repeated_;
     }
-  }
-  static long times_interrupted() {
-    ::rusage usage{};
-    ::getrusage(RUSAGE_THREAD, &usage);
-    return usage.ru_nivcsw;
   }
 
   bool present(const std::string& name) const { return index_of(name) != contenders_.size(); }

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT
+//
+// SharedHeap - one pool or malloc in a steady state, worked on by one thread or by two.
+//
+//   one   one thread, on all objects
+//   own   two threads with half of the objects each; each frees what it allocated
+//   mix   two threads; after each batch they change halves, so that half of what a thread frees the
+//         other made
+//
+// A heap is used in one of these ways from beginning to end: what one way leaves behind, objects of
+// the other thread above all, would be freed by the next.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "support/interruptions.hpp"
+#include "support/random.hpp"
+#include "support/stopwatch.hpp"
+#include "support/two_threads.hpp"
+#include "zpool/steady.hpp"
+
+namespace mmkit::bench {
+
+enum class Sharing { one, own, mix };
+
+/// How many objects live in all, and how many batches of 1024 pairs all threads together make in a
+/// turn, and before it, uncounted, until the caches are settled.
+struct SharedShape {
+  std::size_t live = 0, batches = 0, settling_batches = 0;
+};
+
+template <class Heap>
+class SharedHeap {
+ public:
+  static constexpr std::size_t kBatch = 1024;
+
+  SharedHeap(Heap heap, Sharing sharing, std::shared_ptr<TwoThreads> threads, SharedShape shape)
+      : heap_(std::move(heap)),
+        sharing_(sharing),
+        active_(sharing == Sharing::one ? 1 : kThreads),
+        threads_(std::move(threads)),
+        shape_(shape) {
+    // Each thread fills its set, so that what is "own" is so from the start.
+    threads_->run(active_, [&](unsigned thread) {
+      ObjectSet& set = sets_[thread];
+      for (std::size_t i = thread; i < shape_.live; i += active_) {
+        set.order.push_back(static_cast<std::uint32_t>(set.objects.size()));
+        set.objects.push_back(heap_.make_written(common_sizes()[i]));
+      }
+    });
+  }
+  SharedHeap(const SharedHeap&) = delete;
+  SharedHeap& operator=(const SharedHeap&) = delete;
+  ~SharedHeap() {
+    for (const ObjectSet& set : sets_) {
+      for (const Object& object : set.objects) heap_.drop(object);
+    }
+  }
+
+  /// Million pairs a second, of all active threads together. A turn in which one of them was
+  /// interrupted is repeated.
+  double turn() {
+    bool interrupted = true;
+    run(shape_.settling_batches / active_, interrupted);
+    double rate = 0;
+    interrupted = true;
+    for (int i = 0; interrupted && i < kMostTries; ++i) {
+      rate = run(shape_.batches / active_, interrupted);
+    }
+    return rate;
+  }
+
+ private:
+  using Object = typename Heap::Object;
+
+  // The objects that one thread works on during a batch, and what it will do to them.
+  struct ObjectSet {
+    std::vector<Object> objects;
+    std::vector<std::uint32_t> order;  // a permutation; a batch's picks are at its front
+    std::vector<std::uint32_t> picks;  // batch after batch
+    std::vector<std::uint16_t> sizes;  // of what comes in their place
+  };
+
+  // The whole of it is timed: what goes and what comes is drawn beforehand.
+  double run(std::size_t batches, bool& interrupted) {
+    for (unsigned i = 0; i < active_; ++i) draw(sets_[i], batches);
+    StartLine& line = threads_->start_line();
+    double elapsed_ns = 0;
+    long interruptions[kThreads] = {};
+    threads_->run(active_, [&](unsigned thread) {
+      const long before = times_interrupted();
+      if (active_ > 1) line.arrive_and_wait();
+      Stopwatch watch;
+      for (std::size_t batch = 0; batch < batches; ++batch) {
+        const std::size_t set = sharing_ == Sharing::mix ? (thread + batch) % kThreads : thread;
+        run_batch(sets_[set], batch);
+        if (sharing_ == Sharing::mix) line.arrive_and_wait();
+      }
+      if (active_ > 1) line.arrive_and_wait();
+      if (thread == 0) elapsed_ns = watch.lap_ns();
+      interruptions[thread] = times_interrupted() - before;
+    });
+    interrupted = interruptions[0] + interruptions[1] != 0;
+    return static_cast<double>(active_ * batches * kBatch) / elapsed_ns * 1e3;
+  }
+  void draw(ObjectSet& set, std::size_t batches) {
+    set.picks.clear();
+    set.sizes.clear();
+    for (std::size_t batch = 0; batch < batches; ++batch) {
+      shuffle_front(set.order, kBatch, random_);
+      for (std::size_t i = 0; i < kBatch; ++i) {
+        set.picks.push_back(set.order[i]);
+        set.sizes.push_back(common_sizes()[random_.below(common_sizes().size())]);
+      }
+    }
+  }
+  void run_batch(ObjectSet& set, std::size_t batch) {
+    const std::uint32_t* const picks = &set.picks[batch * kBatch];
+    const std::uint16_t* const sizes = &set.sizes[batch * kBatch];
+    for (std::size_t i = 0; i < kBatch; ++i) heap_.drop(set.objects[picks[i]]);
+    for (std::size_t i = 0; i < kBatch; ++i) set.objects[picks[i]] = heap_.make(sizes[i]);
+  }
+
+  Heap heap_;
+  const Sharing sharing_;
+  const unsigned active_;
+  std::shared_ptr<TwoThreads> threads_;
+  const SharedShape shape_;
+  SplitMix random_{9};
+  ObjectSet sets_[kThreads];
+};
+
+}  // namespace mmkit::bench
