@@ -6,8 +6,10 @@
 //   steady           allocate and free beside the mallocs
 //   map              map and unmap beside two atomic additions
 //   threads          two threads on one pool
+//   compaction       what others notice while one thread compacts, and how fast that moves
 #include "support/harness.hpp"
 #include "zpool/churn.hpp"
+#include "zpool/compaction.hpp"
 #include "zpool/density.hpp"
 #include "zpool/map.hpp"
 #include "zpool/steady.hpp"
@@ -23,5 +25,6 @@ int main(int argc, char** argv) {
       bench::register_map(options, company);
     }
     bench::register_threads(options);
+    bench::register_compaction(options);
   });
 }

@@ -71,8 +71,11 @@ inline bool can_compact(const std::string& type) {
   return traits && traits->can_compact;
 }
 
-inline std::shared_ptr<Zpool> new_pool(const std::string& type, const std::string& params = "") {
-  Result<std::unique_ptr<Zpool>> created = Zpool::create(type, {.name = "bench", .params = params});
+/// `pages` outlives it; null: the default source.
+inline std::shared_ptr<Zpool> new_pool(const std::string& type, const std::string& params = "",
+                                       PageSource* pages = nullptr) {
+  Result<std::unique_ptr<Zpool>> created =
+      Zpool::create(type, {.name = "bench", .pages = pages, .params = params});
   if (!created) {
     throw std::runtime_error("no pool of " + type + " with '" + params +
                              "': " + std::string(name(created.error())));
