@@ -8,6 +8,7 @@
 #include <cstring>
 #include <mmkit/base/mutant.hpp>
 #include <mmkit/zpool/zbud.hpp>
+#include <mmkit/zpool/zsmalloc.hpp>
 #include <new>
 #include <string_view>
 #include <utility>
@@ -250,11 +251,13 @@ DriverRegistry& default_registry() noexcept {
   static DriverRegistry& registry = []() noexcept -> DriverRegistry& {
     alignas(DriverRegistry) static std::byte memory[sizeof(DriverRegistry)];
     auto* made = ::new (static_cast<void*>(memory)) DriverRegistry;
-    // An aliasing pointer without an owner: the driver is never destroyed, and nothing is
-    // allocated.
-    const std::shared_ptr<const ZpoolDriver> zbud(std::shared_ptr<void>(), &zbud_driver());
-    if (Status known = made->register_driver(zbud); !known) {
-      report_failure({"zpool", {}, "no memory for the built-in drivers", 0});
+    for (const ZpoolDriver* driver : {&zbud_driver(), &zsmalloc_driver()}) {
+      // An aliasing pointer without an owner: the driver is never destroyed, and nothing is
+      // allocated.
+      const std::shared_ptr<const ZpoolDriver> shared(std::shared_ptr<void>(), driver);
+      if (Status known = made->register_driver(shared); !known) {
+        report_failure({"zpool", {}, "no memory for the built-in drivers", 0});
+      }
     }
     return *made;
   }();

@@ -15,12 +15,9 @@ SlotPins::~SlotPins() {
 }
 
 // A mover is done within a copy of one object, unless it lost its CPU: then its time slice.
-std::uint64_t SlotPins::wait_while_busy(const Slot& slot) noexcept {
+void SlotPins::wait_while_busy(const Slot& slot) noexcept {
   constexpr unsigned kSpins = 2000;
-  for (unsigned spins = 0;; ++spins) {
-    // Relaxed: what follows exchanges the word, and orders by that.
-    const std::uint64_t word = slot.load(std::memory_order_relaxed);
-    if (state_of(word) != kBusy) return word;
+  for (unsigned spins = 0; state_of(slot.load(std::memory_order_relaxed)) == kBusy; ++spins) {
     if (spins >= kSpins) {
       ::sched_yield();
     } else {
@@ -29,6 +26,43 @@ std::uint64_t SlotPins::wait_while_busy(const Slot& slot) noexcept {
 #endif
     }
   }
+}
+
+bool SlotPins::await_mover(Handle handle, const Slot& slot) const noexcept {
+  // Relaxed: whoever asks exchanges the word afterwards, and orders by that.
+  const std::uint64_t word = slot.load(std::memory_order_relaxed);
+  if (state_of(word) != kBusy || !has_name(tag_, handle, word)) return names(handle, word);
+  wait_while_busy(slot);
+  return true;
+}
+
+Result<std::uint64_t> SlotPins::pin(Handle handle, Slot& slot) noexcept {
+  do {
+    std::uint64_t word;
+    if (try_pin(handle, slot, word)) return word;
+    if (names(handle, word) && state_of(word) >= kMostPins) return pin_excess(handle, slot);
+    if (MMKIT_MUTATE(MMKIT_MUTANT_slot_pins_what_is_moved, false, state_of(word) == kBusy))
+      return word;
+  } while (await_mover(handle, slot));
+  return fail(Errc::not_found);
+}
+
+bool SlotPins::unpin(Handle handle, Slot& slot) noexcept {
+  while (true) {
+    if (try_unpin(handle, slot)) return true;
+    const std::uint64_t word = slot.load(std::memory_order_relaxed);
+    if (!names(handle, word) || state_of(word) == kLive) return false;
+    if (state_of(word) == kManyPins && unpin_excess(slot)) return true;
+  }
+}
+
+Result<std::uint64_t> SlotPins::take(Handle handle, Slot& slot, std::uint64_t state) noexcept {
+  do {
+    std::uint64_t word;
+    if (try_take(handle, slot, state, word)) return word;
+    if (names(handle, word) && state_of(word) != kLive) return fail(Errc::busy);
+  } while (await_mover(handle, slot));
+  return fail(Errc::invalid_argument);
 }
 
 SlotPins::Excess* SlotPins::find_excess(const Slot& slot) noexcept {
@@ -46,7 +80,8 @@ Result<std::uint64_t> SlotPins::pin_excess(Handle handle, Slot& slot) noexcept {
   while (true) {
     if (!names(handle, word)) {
       // Mapped very often a moment ago, being moved now: as unlikely as it sounds.
-      if (!await_mover(handle, slot, word)) return fail(Errc::not_found);
+      if (!await_mover(handle, slot)) return fail(Errc::not_found);
+      word = slot.load(std::memory_order_relaxed);
       continue;
     }
     if (state_of(word) == kManyPins) {
@@ -75,7 +110,7 @@ Result<std::uint64_t> SlotPins::pin_excess(Handle handle, Slot& slot) noexcept {
 }
 
 // Ends one of many mappings; false when by now the slot counts alone.
-bool SlotPins::unpin_excess(Handle, Slot& slot) noexcept {
+bool SlotPins::unpin_excess(Slot& slot) noexcept {
   MutexLock lock(excess_mutex_);
   // Release, here and through the mutex: pairs with take(), by way of the unpins still to come.
   if (state_of(slot.load(std::memory_order_relaxed)) != kManyPins) return false;

@@ -16,6 +16,8 @@ enum class LockRank : std::uint8_t {
   registry,       ///< who is known: driver types and their loading
   live_pools,     ///< the pools that exist, for tools and tags
   pool,           ///< one pool's structures
+  zpool_class,    ///< one size class of a zsmalloc pool
+  zpool_slots,    ///< free slots and free numbers of a pool
   percpu_pages,   ///< one percpu allocator's chunks and their memory, which may come and go
   percpu_chunks,  ///< which of a percpu allocator's granules are taken
   page_release,   ///< pages on their way back to the operating system

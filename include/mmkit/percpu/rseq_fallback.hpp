@@ -138,6 +138,41 @@ MMKIT_PERCPU_COLD void* pop(void* record, std::size_t head) noexcept {
   return item;
 }
 
+/// See rseq::push_number: false when at its limit, or locked for long.
+template <std::size_t kStride>
+MMKIT_PERCPU_COLD bool push_number(void* record, std::size_t head, std::uint32_t item) noexcept {
+  const std::uintptr_t mine = here<kStride>(record);
+  auto* const lock = reinterpret_cast<std::uint32_t*>(mine);
+  auto* const count = reinterpret_cast<std::uint32_t*>(mine + head);
+  if (!lock_record(lock, kLockTries)) return false;
+  const std::uint32_t items = *count;
+  // Relaxed: whoever lowers the limit takes the record's lock afterwards.
+  const bool room = items < __atomic_load_n(count + 1, __ATOMIC_RELAXED);
+  if (room) {
+    count[2 + items] = item;
+    __atomic_store_n(count, items + 1, __ATOMIC_RELAXED);  // others peek at it without the lock
+  }
+  unlock_record(lock);
+  return room;
+}
+
+/// See rseq::pop_number: zero when empty, or locked for long.
+template <std::size_t kStride>
+MMKIT_PERCPU_COLD std::uint32_t pop_number(void* record, std::size_t head) noexcept {
+  const std::uintptr_t mine = here<kStride>(record);
+  auto* const lock = reinterpret_cast<std::uint32_t*>(mine);
+  auto* const count = reinterpret_cast<std::uint32_t*>(mine + head);
+  if (!lock_record(lock, kLockTries)) return 0;
+  const std::uint32_t items = *count;
+  std::uint32_t item = 0;
+  if (items != 0) {
+    item = count[1 + items];
+    __atomic_store_n(count, items - 1, __ATOMIC_RELAXED);
+  }
+  unlock_record(lock);
+  return item;
+}
+
 #undef MMKIT_PERCPU_COLD
 
 }  // namespace mmkit::detail::fallback

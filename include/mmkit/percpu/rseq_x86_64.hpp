@@ -294,6 +294,76 @@ template <std::size_t kStride>
   return top != nullptr ? Outcome::done : Outcome::refused;
 }
 
+/// Two words side by side, to which one store of sixteen bytes adds: aligned to that.
+using Pair [[gnu::vector_size(16)]] = std::uint64_t;
+
+/// Adds to both words of a pair; false when the thread is unready.
+template <std::size_t kStride>
+[[gnu::always_inline]] inline bool add_pair(std::uint64_t* words, std::uint64_t first,
+                                            std::uint64_t second) {
+  static_assert(kStride % 16 == 0);
+  const Pair values = {first, second};
+  asm volatile goto(MMKIT_RSEQ_ENTER("%l[unready]")
+                    "movdqa (%[words],%%rax), %%xmm0\n\tpaddq %[values], %%xmm0\n\t"
+                    "movdqa %%xmm0, (%[words],%%rax)" MMKIT_RSEQ_LEAVE
+                    :
+                    : MMKIT_RSEQ_OPERANDS, [words] "r"(words), [values] "x"(values)
+                    : "xmm0", MMKIT_RSEQ_CLOBBERS
+                    : unready);
+  return true;
+unready:
+  return false;
+}
+
+// Stacks of numbers: as above, but count and slots have 4 bytes, and behind the count stands the limit
+// of this very stack, so that CPUs can have room in different measure. All zero is a stack without
+// room. The limit is written by any CPU, the count by its own alone; zero is no item.
+
+/// Puts `item` on top, unless the stack is at its limit or locked.
+template <std::size_t kStride>
+[[gnu::always_inline]] inline Outcome push_number(void* record, std::size_t head,
+                                                  std::uint32_t item) {
+  asm volatile goto(MMKIT_RSEQ_ENTER("%l[unready]")
+                    "addq %[record], %%rax\n\tcmpl $0, (%%rax)\n\tjne %l[refused]\n\t"
+                    "addq %[head], %%rax\n\tmovl (%%rax), %%ecx\n\t"
+                    "cmpl 4(%%rax), %%ecx\n\tjae %l[refused]\n\t"
+                    "movl %[item], 8(%%rax,%%rcx,4)\n\tincl %%ecx\n\t"
+                    "movl %%ecx, (%%rax)" MMKIT_RSEQ_LEAVE
+                    :
+                    : MMKIT_RSEQ_OPERANDS, [record] "r"(record), [head] "er"(head),
+                      [item] "r"(item)
+                    : "rcx", MMKIT_RSEQ_CLOBBERS
+                    : unready, refused);
+  return Outcome::done;
+refused:
+  return Outcome::refused;
+unready:
+  return Outcome::unready;
+}
+
+/// Takes the top, unless the stack is empty or locked.
+template <std::size_t kStride>
+[[gnu::always_inline]] inline Outcome pop_number(void* record, std::size_t head,
+                                                 std::uint32_t& item) {
+  std::int32_t where;
+  std::uint32_t top;
+  // The top is zero from the beginning: so it is when the sequence leaves early.
+  asm volatile(MMKIT_RSEQ_ENTER("2f")
+               "xorl %[top], %[top]\n\t"
+               "cmpl $0, (%[record],%%rax)\n\tjne 2f\n\t"
+               "movl (%[counts],%%rax), %%ecx\n\ttestl %%ecx, %%ecx\n\tje 2f\n\t"
+               "leaq (%[counts],%%rax), %q[top]\n\tmovl 4(%q[top],%%rcx,4), %[top]\n\t"
+               "decl %%ecx\n\tmovl %%ecx, (%[counts],%%rax)" MMKIT_RSEQ_LEAVE
+               : MMKIT_RSEQ_RESULTS(top)
+               : MMKIT_RSEQ_OPERANDS, [record] "r"(record),
+                 [counts] "r"(static_cast<std::byte*>(record) + head)
+               : "rcx", "memory", "cc");
+  item = top;
+  if (!was_ready<kStride>(where)) [[unlikely]]
+    return Outcome::unready;
+  return top != 0 ? Outcome::done : Outcome::refused;
+}
+
 }  // namespace mmkit::detail::rseq
 
 #undef MMKIT_RSEQ_ENTER

@@ -201,5 +201,37 @@ template <std::size_t kStride>
   return fallback::pop<kStride>(record, head);
 }
 
+/// A per-CPU stack of numbers (rseq_x86_64.hpp): false when at its limit, or when somebody has locked
+/// the record at this moment.
+template <std::size_t kStride>
+[[gnu::always_inline]] inline bool stack_push_number(void* record, std::size_t head,
+                                                     std::uint32_t item) noexcept {
+#if MMKIT_PERCPU_HAS_RSEQ
+  while (true) {
+    const rseq::Outcome outcome = rseq::push_number<kStride>(record, head, item);
+    if (outcome != rseq::Outcome::unready) [[likely]]
+      return outcome == rseq::Outcome::done;
+    if (percpu_must_use_atomics()) break;
+  }
+#endif
+  return fallback::push_number<kStride>(record, head, item);
+}
+/// Zero when empty, or when somebody has locked the record at this moment.
+template <std::size_t kStride>
+[[gnu::always_inline]] inline std::uint32_t stack_pop_number(void* record,
+                                                             std::size_t head) noexcept {
+#if MMKIT_PERCPU_HAS_RSEQ
+  while (true) {
+    std::uint32_t item = 0;
+    const rseq::Outcome outcome = rseq::pop_number<kStride>(record, head, item);
+    if (outcome == rseq::Outcome::done) [[likely]]
+      return item;
+    if (outcome == rseq::Outcome::refused) return 0;
+    if (percpu_must_use_atomics()) break;
+  }
+#endif
+  return fallback::pop_number<kStride>(record, head);
+}
+
 }  // namespace detail
 }  // namespace mmkit

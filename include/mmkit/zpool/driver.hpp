@@ -55,6 +55,9 @@ struct DriverTraits {
   bool can_shrink = false;
   bool can_compact = false;
   bool highmem = false;  ///< accepts Gfp::highmem
+  /// The most pages that come and go as one: a shrink may free so many, less one, beyond what it was
+  /// asked for.
+  std::size_t most_run_pages = 1;
 };
 
 /// What a pool gets from the front end. The views live for the call; `pages` outlives the pool.

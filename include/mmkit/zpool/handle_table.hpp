@@ -184,18 +184,23 @@ class HandleTable {
   /// no memory to count it). Thread safety: safe.
   Result<Pinned> pin(Handle handle) noexcept {
     Entry* entry = find(handle);
-    if (entry == nullptr) return fail(Errc::not_found);
-    const Result<std::uint64_t> word = pins_.pin(handle, entry->slot);
-    if (!word) [[unlikely]]
-      return fail(word.error());
-    return Pinned{address(*word), entry->side.load(std::memory_order_relaxed)};
+    if (entry == nullptr) [[unlikely]]
+      return fail(Errc::not_found);
+    std::uint64_t word;
+    if (!pins_.try_pin(handle, entry->slot, word)) [[unlikely]] {
+      const Result<std::uint64_t> pinned = pins_.pin(handle, entry->slot);
+      if (!pinned) return fail(pinned.error());
+      word = *pinned;
+    }
+    return Pinned{address(word), entry->side.load(std::memory_order_relaxed)};
   }
 
   /// Ends one mapping. Returns false when the object is not mapped, or not live: misuse.
   /// Thread safety: safe.
   bool unpin(Handle handle) noexcept {
     Entry* entry = find(handle);
-    return entry != nullptr && pins_.unpin(handle, entry->slot);
+    if (entry == nullptr) return false;
+    return pins_.try_unpin(handle, entry->slot) || pins_.unpin(handle, entry->slot);
   }
 
   /// Takes a live, unmapped slot from its object: the handle is dead from here on. recycle() must
@@ -204,10 +209,13 @@ class HandleTable {
   Result<std::byte*> kill(Handle handle) noexcept {
     Entry* entry = find(handle);
     if (entry == nullptr) return fail(Errc::invalid_argument);
-    const Result<std::uint64_t> word = pins_.take(handle, entry->slot, slot_word::kFree);
-    if (!word) [[unlikely]]
-      return fail(word.error());
-    return address(*word);
+    std::uint64_t word;
+    if (!pins_.try_take(handle, entry->slot, slot_word::kFree, word)) [[unlikely]] {
+      const Result<std::uint64_t> taken = pins_.take(handle, entry->slot, slot_word::kFree);
+      if (!taken) return fail(taken.error());
+      word = *taken;
+    }
+    return address(word);
   }
 
   /// Whether the handle names an object at this instant. Thread safety: safe.

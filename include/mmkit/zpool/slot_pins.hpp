@@ -42,77 +42,64 @@ class SlotPins {
     return slot_word::names(tag_, handle, word);
   }
 
+  // Each of the three comes as one attempt that hardly ever fails, without a call, and as a whole:
+  // a caller that tries first and leaves the rest to a function of its own saves no registers.
+
+  /// Maps a live object once more, if that is all there is to it; `word` is its slot's.
+  [[gnu::always_inline]] bool try_pin(Handle handle, Slot& slot, std::uint64_t& word) noexcept {
+    // Relaxed: the exchange below orders, and fails if this is stale.
+    word = slot.load(std::memory_order_relaxed);
+    if (!names(handle, word) || slot_word::state_of(word) >= slot_word::kMostPins) return false;
+    // Acquire: pairs with whoever published the slot, and with end_move().
+    return MMKIT_MUTATE(MMKIT_MUTANT_handle_pin_adds_blindly,
+                        slot.compare_exchange_strong(word, word + 1, std::memory_order_acquire,
+                                                     std::memory_order_relaxed),
+                        (detail::hold_window_open(), slot.fetch_add(1) != 0));
+  }
   /// Maps a live object once more; gives its word. Errors: not_found (dead), out_of_memory (mapped
   /// very often, and no memory to count it). Thread safety: safe.
-  Result<std::uint64_t> pin(Handle handle, Slot& slot) noexcept {
-    // Relaxed: the exchange below orders, and fails if this is stale.
-    std::uint64_t word = slot.load(std::memory_order_relaxed);
-    while (true) {
-      if (!names(handle, word)) [[unlikely]] {
-        if (!await_mover(handle, slot, word)) return fail(Errc::not_found);
-        continue;
-      }
-      if (slot_word::state_of(word) >= slot_word::kMostPins) [[unlikely]] {
-        return pin_excess(handle, slot);
-      }
-      // Acquire: pairs with whoever published the slot, and with end_move().
-      if (MMKIT_MUTATE(MMKIT_MUTANT_handle_pin_adds_blindly,
-                       slot.compare_exchange_weak(word, word + 1, std::memory_order_acquire,
-                                                  std::memory_order_relaxed),
-                       (detail::hold_window_open(), slot.fetch_add(1) != 0))) {
-        return word;
-      }
-    }
-  }
+  Result<std::uint64_t> pin(Handle handle, Slot& slot) noexcept;
 
+  /// Ends one mapping, if that is all there is to it.
+  [[gnu::always_inline]] bool try_unpin(Handle handle, Slot& slot) noexcept {
+    std::uint64_t word = slot.load(std::memory_order_relaxed);
+    if (MMKIT_MUTATE(MMKIT_MUTANT_handle_unpin_ignores_generation, !names(handle, word),
+                     slot_word::state_of(word) < slot_word::kLive) ||
+        slot_word::state_of(word) == slot_word::kLive ||
+        slot_word::state_of(word) == slot_word::kManyPins) {
+      return false;
+    }
+    // Release: pairs with the acquire of take() and begin_move().
+    return slot.compare_exchange_strong(word, word - 1, std::memory_order_release,
+                                        std::memory_order_relaxed);
+  }
   /// Ends one mapping. False when the object is not mapped, or not live: misuse.
   /// Thread safety: safe.
-  bool unpin(Handle handle, Slot& slot) noexcept {
-    std::uint64_t word = slot.load(std::memory_order_relaxed);
-    while (MMKIT_MUTATE(MMKIT_MUTANT_handle_unpin_ignores_generation, names(handle, word),
-                        slot_word::state_of(word) >= slot_word::kLive) &&
-           slot_word::state_of(word) != slot_word::kLive) {
-      if (slot_word::state_of(word) == slot_word::kManyPins) [[unlikely]] {
-        if (unpin_excess(handle, slot)) return true;
-        word = slot.load(std::memory_order_relaxed);
-        continue;
-      }
-      // Release: pairs with the acquire of take() and begin_move().
-      if (slot.compare_exchange_weak(word, word - 1, std::memory_order_release,
-                                     std::memory_order_relaxed)) {
-        return true;
-      }
-    }
-    return false;
-  }
+  bool unpin(Handle handle, Slot& slot) noexcept;
 
+  /// Takes a live, unmapped slot from its object, if that is all there is to it; see take().
+  [[gnu::always_inline]] bool try_take(Handle handle, Slot& slot, std::uint64_t state,
+                                       std::uint64_t& word) noexcept {
+    word = slot.load(std::memory_order_relaxed);
+    if (!names(handle, word) ||
+        MMKIT_MUTATE(MMKIT_MUTANT_handle_kill_ignores_pins,
+                     slot_word::state_of(word) != slot_word::kLive, false)) {
+      return false;
+    }
+    const std::uint64_t dead = slot_word::freed(word, state);
+    if (detail::single_threaded()) {
+      slot.store(dead, std::memory_order_relaxed);  // nobody to race with
+      return true;
+    }
+    // Acquire: pairs with unpin(), end_move() and whoever published the slot. Release: whoever
+    // reads the new generation knows that the handle is dead.
+    return slot.compare_exchange_strong(word, dead, std::memory_order_acq_rel,
+                                        std::memory_order_relaxed);
+  }
   /// Takes a live, unmapped slot from its object, into `state` (free or cached): the handle is dead
   /// from here on. Gives the word as it was. Errors: invalid_argument (dead already), busy (mapped).
   /// Thread safety: safe; of several calls at one instant one succeeds.
-  Result<std::uint64_t> take(Handle handle, Slot& slot, std::uint64_t state) noexcept {
-    std::uint64_t word = slot.load(std::memory_order_relaxed);
-    while (true) {
-      if (!names(handle, word)) [[unlikely]] {
-        if (!await_mover(handle, slot, word)) return fail(Errc::invalid_argument);
-        continue;
-      }
-      if (MMKIT_MUTATE(MMKIT_MUTANT_handle_kill_ignores_pins,
-                       slot_word::state_of(word) != slot_word::kLive, false)) [[unlikely]] {
-        return fail(Errc::busy);
-      }
-      const std::uint64_t dead = slot_word::freed(word, state);
-      if (detail::single_threaded()) {
-        slot.store(dead, std::memory_order_relaxed);  // nobody to race with
-        return word;
-      }
-      // Acquire: pairs with unpin(), end_move() and whoever published the slot. Release: whoever
-      // reads the new generation knows that the handle is dead.
-      if (slot.compare_exchange_weak(word, dead, std::memory_order_acq_rel,
-                                     std::memory_order_relaxed)) {
-        return word;
-      }
-    }
-  }
+  Result<std::uint64_t> take(Handle handle, Slot& slot, std::uint64_t state) noexcept;
 
   /// Whether the handle names an object at this instant. Thread safety: safe.
   bool is_live(Handle handle, const Slot& slot) const noexcept {
@@ -153,20 +140,13 @@ class SlotPins {
     std::uint64_t pins = 0;
   };
 
-  // If the object of this handle is being moved: waits for the end, reads the word again, and true.
-  bool await_mover(Handle handle, const Slot& slot, std::uint64_t& word) const noexcept {
-    if (slot_word::state_of(word) != slot_word::kBusy || !slot_word::has_name(tag_, handle, word)) {
-      return false;
-    }
-    word = MMKIT_MUTATE(MMKIT_MUTANT_slot_pins_what_is_moved, wait_while_busy(slot),
-                        slot_word::with_state(word, slot_word::kLive));
-    return true;
-  }
-  static std::uint64_t wait_while_busy(const Slot& slot) noexcept;
+  // Whether it is worth another attempt: once nobody moves the object, if somebody does.
+  bool await_mover(Handle handle, const Slot& slot) const noexcept;
+  static void wait_while_busy(const Slot& slot) noexcept;
 
   Excess* find_excess(const Slot& slot) noexcept MMKIT_REQUIRES(excess_mutex_);
   Result<std::uint64_t> pin_excess(Handle handle, Slot& slot) noexcept;
-  bool unpin_excess(Handle handle, Slot& slot) noexcept;
+  bool unpin_excess(Slot& slot) noexcept;
 
   const std::uint16_t tag_;
   Mutex excess_mutex_{LockRank::pin_overflow};

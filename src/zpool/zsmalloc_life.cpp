@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: MIT
+//
+// zsmalloc, its life: parameters, birth, end, fork; and what a pool tells of itself.
+#include <algorithm>
+#include <mmkit/base/mutant.hpp>
+#include <new>
+#include <utility>
+
+#include "zpool/params.hpp"
+#include "zpool/zsmalloc_closed.hpp"
+#include "zpool/zsmalloc_eviction.hpp"
+
+namespace mmkit {
+namespace {
+
+// A CPU keeps at most a KiB of a class for each object that `cache=` allows it, so of large objects
+// fewer; and no more than fits in a record.
+constexpr std::size_t kBytesPerObject = 1024, kMostBytesOfClass = std::size_t{32} << 10;
+constexpr unsigned kFewestKept = 2;
+constexpr unsigned kMostCacheObjects = CpuStacks::kMostNumbers;
+
+constexpr unsigned capacity_for(const SizeClass& shape, unsigned cache_objects) noexcept {
+  const std::size_t by_bytes =
+      std::min(cache_objects * kBytesPerObject, kMostBytesOfClass) / shape.size_bytes;
+  return static_cast<unsigned>(
+      std::min<std::size_t>(cache_objects, std::max<std::size_t>(by_bytes, kFewestKept)));
+}
+
+constexpr std::size_t record_bytes_for(const SizeClasses& sizes, unsigned cache_objects) noexcept {
+  std::size_t bytes = ObjectEngine::kFirstPlacementHead;
+  for (unsigned c = 0; c < sizes.count(); ++c) {
+    bytes += CpuStacks::stack_bytes(capacity_for(sizes[c], cache_objects));
+  }
+  return bytes;
+}
+static_assert(record_bytes_for(detail::kSizeClasses<4>, kMostCacheObjects) <= kPercpuMaxBytes);
+static_assert(record_bytes_for(detail::kSizeClasses<8>, kMostCacheObjects) <= kPercpuMaxBytes);
+static_assert(record_bytes_for(detail::kSizeClasses<16>, kMostCacheObjects) <= kPercpuMaxBytes);
+
+class ZsmallocDriver final : public ZpoolDriver {
+ public:
+  std::string_view type() const noexcept override { return ZsmallocPool::kType; }
+  DriverTraits traits() const noexcept override { return ZsmallocPool::kTraits; }
+  Result<std::unique_ptr<ZpoolBackend>> create_pool(BackendEnv&& env) const noexcept override {
+    Result<std::unique_ptr<ZsmallocPool>> pool = ZsmallocPool::create(std::move(env));
+    if (!pool) return fail(pool.error());
+    return std::unique_ptr<ZpoolBackend>(*std::move(pool));
+  }
+};
+
+}  // namespace
+
+const ZpoolDriver& zsmalloc_driver() noexcept {
+  // In memory that nobody destroys: a pool of static life may outlive everything that is.
+  alignas(ZsmallocDriver) static std::byte memory[sizeof(ZsmallocDriver)];
+  static const ZsmallocDriver& driver = *::new (static_cast<void*>(memory)) ZsmallocDriver;
+  return driver;
+}
+
+// ---------------------------------------------------------------- life
+
+Result<ZsmallocPool::Params> ZsmallocPool::parse(std::string_view params) noexcept {
+  Params parsed{SizeClasses::for_chain(kDefaultChainPages), kDefaultCacheObjects};
+  while (true) {
+    const Result<Param> param = next_param(params);
+    if (!param) return fail(param.error());
+    if (param->key.empty()) return parsed;
+    if (param->key == "chain_pages") {
+      const Result<std::uint64_t> pages = parse_number(param->value, 1, 1000);
+      parsed.sizes = pages ? SizeClasses::for_chain(*pages) : nullptr;
+      if (parsed.sizes == nullptr) return fail(Errc::invalid_argument);
+    } else if (param->key == "cache") {
+      const Result<std::uint64_t> objects = parse_number(param->value, 0, kMostCacheObjects);
+      if (!objects) return fail(Errc::invalid_argument);
+      parsed.cache_objects = static_cast<unsigned>(*objects);
+    } else {
+      return fail(Errc::invalid_argument);
+    }
+  }
+}
+
+Result<std::unique_ptr<ZsmallocPool>> ZsmallocPool::create(BackendEnv&& env) noexcept {
+  if (env.pages == nullptr || env.pool_tag == 0) return fail(Errc::invalid_argument);
+  const Result<Params> params = parse(env.params);
+  if (!params) return fail(params.error());
+  const std::string_view name = env.name;
+  std::unique_ptr<ZsmallocPool> pool(new (std::nothrow) ZsmallocPool(std::move(env), *params));
+  if (pool == nullptr) return fail(Errc::out_of_memory);
+  if (Status started = pool->start(*params, name); !started) return fail(started.error());
+  return pool;
+}
+
+ZsmallocPool::ZsmallocPool(BackendEnv&& env, const Params& params) noexcept
+    : sizes_(*params.sizes),
+      gfp_(env.gfp),
+      source_(*env.pages),
+      evict_(std::move(env.evict)),
+      engine_(env.pool_tag) {}
+
+// Everything that can fail once the object stands; the destructor undoes as much as was done.
+Status ZsmallocPool::start(const Params& params, std::string_view name) noexcept {
+  const unsigned count = sizes_.count();
+  name_.reset(new (std::nothrow) char[name.size() + 1]);
+  capacities_.reset(new (std::nothrow) std::uint8_t[count]);
+  classes_.reset(new (std::nothrow) Class[count]);
+  if (!name_ || !capacities_ || !classes_) return fail(Errc::out_of_memory);
+  std::copy(name.begin(), name.end(), name_.get());
+  name_bytes_ = name.size();
+
+  std::size_t record_bytes = ObjectEngine::kFirstPlacementHead;
+  for (unsigned c = 0; c < count; ++c) {
+    capacities_[c] = static_cast<std::uint8_t>(capacity_for(sizes_[c], params.cache_objects));
+    heads_[c] = static_cast<std::uint16_t>(record_bytes);
+    record_bytes += CpuStacks::stack_bytes(capacities_[c]);
+  }
+  if (Status ready = engine_.start(record_bytes); !ready) return ready;
+  keep_descriptors_ready();
+  const Result<std::uint32_t> number = take_number(/*nowait=*/false);
+  if (!number) return fail(number.error());
+  give_number(*number);
+  return join_fork(LockRank::pool);
+}
+
+ZsmallocPool::~ZsmallocPool() {
+  leave_fork();
+  report_leftovers();
+  for (std::uint32_t n = 0; n < descriptors_.size(); ++n) {
+    if (Zspage* zspage = find_zspage(n)) end(*zspage);
+  }
+  for (std::uint8_t kind = 0; kind < 2; ++kind) {
+    ShortLockGuard lock(numbers_lock_);
+    while (Spare* spare = spares_[kind]) {
+      spares_[kind] = spare->next;
+      ::operator delete(spare);
+    }
+  }
+}
+
+// Misuse or a leak, told without a lock: a handler may look at the pool.
+void ZsmallocPool::report_leftovers() const noexcept {
+  if (classes_ == nullptr) return;  // it never began
+  const std::size_t objects = stats().objects;
+  if (objects == 0) return;
+  const std::string_view name(name_.get(), name_bytes_);
+  // In the child of a fork a mapping may be that of a thread which is not there.
+  const Handle mapped = inherited_ ? Handle::none : engine_.first_pinned();
+  if (mapped != Handle::none) {
+    report_failure({kType, name, "pool destroyed with live mapping", handle_bits::raw(mapped)});
+  }
+  report_leak({kType, name, "objects left at destruction", objects});
+}
+
+void ZsmallocPool::report_not_mapped(Handle handle) const noexcept {
+  report_failure(
+      {kType, {name_.get(), name_bytes_}, "handle not mapped", handle_bits::raw(handle)});
+}
+
+// ---------------------------------------------------------------- fork
+
+// All that may change zspages: the same for a fork and for validate(), the only ones that hold several
+// class locks. With slices_ among them no object is busy.
+void ZsmallocPool::lock_zspages() noexcept {
+  slices_.lock_for_fork();
+  evictions_mutex_.lock_for_fork();
+  for (unsigned c = 0; c < sizes_.count(); ++c) classes_[c].lock.lock_for_fork();
+}
+void ZsmallocPool::unlock_zspages() noexcept {
+  for (unsigned c = sizes_.count(); c-- != 0;) classes_[c].lock.unlock();
+  evictions_mutex_.unlock();
+  slices_.unlock();
+}
+
+void ZsmallocPool::lock_for_fork() noexcept {
+  lock_zspages();
+  numbers_lock_.lock_for_fork();
+  engine_.lock_for_fork();
+}
+void ZsmallocPool::unlock_after_fork() noexcept {
+  engine_.unlock_after_fork();
+  numbers_lock_.unlock();
+  unlock_zspages();
+}
+
+// What other threads of the parent were doing ends here: their compaction, their evictions. What they
+// had in their hands stays in use for ever.
+void ZsmallocPool::on_child() noexcept {
+  inherited_ = true;
+  engine_.on_child();
+  compacting_.store(false, std::memory_order_relaxed);
+  while (true) {
+    Eviction* others = nullptr;
+    {
+      MutexLock lock(evictions_mutex_);
+      for (Eviction* at = evictions_.front(); at != nullptr; at = evictions_.next(*at)) {
+        if (::pthread_equal(at->thread, ::pthread_self()) == 0) others = at;
+      }
+    }
+    if (MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_evictions_stay_in_child, others == nullptr, true))
+      return;
+    static_cast<void>(end_eviction(*others));
+  }
+}
+
+// ---------------------------------------------------------------- statistics
+
+std::size_t ZsmallocPool::metadata_bytes() const noexcept {
+  const std::size_t of_class = sizeof(Class) + sizeof(capacities_[0]);
+  return sizeof(*this) + name_bytes_ + 1 + sizes_.count() * of_class + engine_.metadata_bytes() +
+         bases_.bytes() + ages_.bytes() + descriptors_.bytes() +
+         descriptor_bytes_.load(std::memory_order_relaxed);
+}
+
+ZpoolStats ZsmallocPool::stats() const noexcept {
+  const CpuStacks::Counts counts = engine_.stacks().counts();
+  const std::uint64_t allocations =
+      counts.allocations + allocations_aside_.load(std::memory_order_relaxed);
+  const std::uint64_t bytes = counts.bytes + bytes_aside_.load(std::memory_order_relaxed);
+  std::size_t compactable = 0;
+  for (unsigned c = 0; c < sizes_.count(); ++c) compactable += freeable_pages(c, kept(c));
+  return {.objects = allocations - std::min(allocations, counts.frees),
+          // Less than nothing: freed before our eyes, allocated behind our back.
+          .payload_bytes = static_cast<std::int64_t>(bytes) < 0 ? 0 : bytes,
+          .pages = total_pages(),
+          .metadata_bytes = metadata_bytes(),
+          .compactable_pages = compactable,
+          .allocations = allocations,
+          .frees = counts.frees,
+          .failures = failures_.load(std::memory_order_relaxed),
+          .evicted = evicted_.load(std::memory_order_relaxed),
+          .moved = moved_.load(std::memory_order_relaxed)};
+}
+
+void ZsmallocPool::for_each_class(
+    const std::function<void(const ZsmallocClassStats&)>& visit) const noexcept {
+  for (unsigned c = 0; c < sizes_.count(); ++c) {
+    ZsmallocClassStats row{.number = c, .shape = sizes_[c], .kept = kept(c)};
+    Class& home = classes_[c];
+    {
+      ShortLockGuard lock(home.lock);
+      for (std::uint32_t n = 0; n < descriptors_.size(); ++n) {
+        const Zspage* zspage = find_zspage(n);
+        if (zspage == nullptr || base_of(n).size_class() != c) continue;
+        ++row.zspages[zspage->group()];
+        row.pages += zspage->pages();
+      }
+      row.objects = home.used.load(std::memory_order_relaxed);
+      row.cells = home.cells.load(std::memory_order_relaxed);
+    }
+    row.freeable_pages = freeable_pages(c, row.kept);
+    if (row.cells != 0) visit(row);
+  }
+}
+
+}  // namespace mmkit
