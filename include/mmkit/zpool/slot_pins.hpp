@@ -50,6 +50,10 @@ class SlotPins {
     // Relaxed: the exchange below orders, and fails if this is stale.
     word = slot.load(std::memory_order_relaxed);
     if (!names(handle, word) || slot_word::state_of(word) >= slot_word::kMostPins) return false;
+    if (detail::single_threaded()) {
+      slot.store(word + 1, std::memory_order_relaxed);  // nobody to race with
+      return true;
+    }
     // Acquire: pairs with whoever published the slot, and with end_move().
     return MMKIT_MUTATE(MMKIT_MUTANT_handle_pin_adds_blindly,
                         slot.compare_exchange_strong(word, word + 1, std::memory_order_acquire,
@@ -68,6 +72,10 @@ class SlotPins {
         slot_word::state_of(word) == slot_word::kLive ||
         slot_word::state_of(word) == slot_word::kManyPins) {
       return false;
+    }
+    if (detail::single_threaded()) {
+      slot.store(word - 1, std::memory_order_relaxed);  // nobody to race with
+      return true;
     }
     // Release: pairs with the acquire of take() and begin_move().
     return slot.compare_exchange_strong(word, word - 1, std::memory_order_release,
