@@ -215,12 +215,16 @@ ZpoolStats ZsmallocPool::stats() const noexcept {
   const std::uint64_t allocations =
       counts.allocations + allocations_aside_.load(std::memory_order_relaxed);
   const std::uint64_t bytes = counts.bytes + bytes_aside_.load(std::memory_order_relaxed);
+  const std::size_t pages = total_pages();
   std::size_t compactable = 0;
   for (unsigned c = 0; c < sizes_.count(); ++c) compactable += freeable_pages(c, kept(c));
   return {.objects = allocations - std::min(allocations, counts.frees),
-          // Less than nothing: freed before our eyes, allocated behind our back.
-          .payload_bytes = static_cast<std::int64_t>(bytes) < 0 ? 0 : bytes,
-          .pages = total_pages(),
+          // While others work the sum is of several moments: not less than nothing (freed where we
+          // have looked, allocated where we have not), nor more than there is room for.
+          .payload_bytes = static_cast<std::int64_t>(bytes) < 0
+                               ? 0
+                               : std::min<std::size_t>(bytes, pages * kPageSize),
+          .pages = pages,
           .metadata_bytes = metadata_bytes(),
           .compactable_pages = compactable,
           .allocations = allocations,
