@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <mmkit/zpool.hpp>
+#include <set>
 #include <string>
 #include <unordered_map>
 
@@ -85,12 +86,16 @@ class Ledger {
     Handle handle;
     std::size_t size_bytes;
   };
-  void fail(const std::string& what) const { fail_run("a pool of " + kind_ + ": " + what); }
+  // Once a pool: what is broken stays broken at every look.
+  void fail(const std::string& what) const {
+    if (failures_.insert(what).second) fail_run("a pool of " + kind_ + ": " + what);
+  }
 
   const std::string kind_;
   std::shared_ptr<Zpool> pool_;
   std::unordered_map<std::uint32_t, Object> live_;
   std::size_t payload_bytes_ = 0, refused_ = 0;
+  mutable std::set<std::string> failures_;
 };
 
 }  // namespace mmkit::bench
