@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "support/comparison.hpp"
+#include "support/interruptions.hpp"
 #include "support/random.hpp"
 #include "support/stopwatch.hpp"
 
@@ -56,9 +57,9 @@ class SteadyState {
   }
   /// The same after nanoseconds for both in the first batches of the turn, before the caches settle.
   Figures turn_and_coming_back() {
-    const std::size_t first = std::min(kFirstBatches, shape_.settling_batches);
-    const double coming_back_ns = run(first).back();
-    run(shape_.settling_batches - first);
+    const std::size_t first_batches = std::min(kFirstBatches, shape_.settling_batches);
+    const double coming_back_ns = run(first_batches).back();
+    run(shape_.settling_batches - first_batches);
     Figures figures = run(shape_.batches_per_turn);
     figures.insert(figures.begin(), coming_back_ns);
     return figures;
@@ -67,16 +68,23 @@ class SteadyState {
  private:
   static constexpr std::size_t kFirstBatches = 8;
 
+  // A batch during which the thread lost its CPU does not count; after some tries, whatever it was.
   Figures run(std::size_t batches) {
     double make_ns = 0, drop_ns = 0;
-    for (std::size_t b = 0; b < batches; ++b) {
+    std::size_t tries = kMostTries * batches;
+    for (std::size_t counted = 0; counted < batches; --tries) {
       shuffle_front(live_, shape_.batch, random_);
       for (std::size_t& size : new_sizes_) size = sizes_[random_.below(sizes_.size())];
+      const long before = times_interrupted();
       Stopwatch watch;
       for (std::size_t i = 0; i < shape_.batch; ++i) heap_.drop(live_[i]);
-      drop_ns += watch.lap_ns();
+      const double this_drop_ns = watch.lap_ns();
       for (std::size_t i = 0; i < shape_.batch; ++i) live_[i] = heap_.make(new_sizes_[i]);
-      make_ns += watch.lap_ns();
+      const double this_make_ns = watch.lap_ns();
+      if (times_interrupted() != before && tries > batches - counted) continue;
+      drop_ns += this_drop_ns;
+      make_ns += this_make_ns;
+      ++counted;
     }
     const double operations = static_cast<double>(shape_.batch * batches);
     return {make_ns / operations, drop_ns / operations, (make_ns + drop_ns) / operations};

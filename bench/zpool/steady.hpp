@@ -66,6 +66,7 @@ void register_steady(const Options& options, Company company) {
                           .batches_per_turn = options.scale(kTurnBatches, 2),
                           .settling_batches = options.scale(kSettlingBatches, 2)};
   steady.company = company;
+  steady.repeats_interrupted = false;  // SteadyState does, batch by batch
   steady.make = [shape] {
     std::vector<Contender> all;
     for (const std::string& type : driver_types()) {
