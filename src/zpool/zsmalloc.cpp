@@ -82,18 +82,19 @@ Result<std::uint32_t> ZsmallocPool::refill(unsigned size_class, Gfp gfp) noexcep
   const bool nowait = has(gfp, Gfp::nowait);
   Class& home = classes_[size_class];
   std::uint32_t slots[kMostRefill];
-  std::size_t wanted = 1;
+  Result<std::size_t> taken = std::size_t{0};
   if (nowait) {
     // The lock first: where it is taken, nothing may have to be given back.
     if (!home.lock.try_lock()) return fail(Errc::try_again);
+    taken = engine_.take_slots(std::span(slots, 1), nowait);
   } else {
     CpuStacks& stacks = engine_.stacks();
     const std::uint32_t limit = stacks.limit(stacks.make_ready(), heads_[size_class]);
-    wanted = std::clamp<std::size_t>(limit / 2, 1, kMostRefill);
+    const auto wanted = std::clamp<std::size_t>(limit / 2, 1, kMostRefill);
+    taken = engine_.take_slots(std::span(slots, wanted), nowait);
     home.lock.lock();
   }
   ShortLockGuard lock(home.lock, ShortLockGuard::Adopt{});
-  const Result<std::size_t> taken = engine_.take_slots(std::span(slots, wanted), nowait);
   if (!taken) return fail(taken.error());
   const Numbers hands(slots, *taken);
   Closed closed;

@@ -170,12 +170,23 @@ std::size_t ZsmallocPool::end_slice(Slice& slice) noexcept {
     }
     home.used.store(home.used.load(std::memory_order_relaxed) - slice.count,
                     std::memory_order_relaxed);
-    if (slice.target != nullptr) settle(home, *slice.target, closed);
-    if (moved == 0) slice.source->passed_over = true;
+    // Without a claim in it the target may be gone by now.
+    if (slice.count != 0) settle(home, *slice.target, closed);
+    if (moved != 0) take_over_age(slice.target->number(), slice.source->number());
     rejoin(home, *slice.source, closed);
+    slice.source->passed_over = moved == 0;
   }
   moved_.fetch_add(moved, std::memory_order_relaxed);  // a number on its own
   return close(closed);
+}
+
+// A zspage is as young as the youngest that it holds.
+void ZsmallocPool::take_over_age(std::uint32_t to, std::uint32_t from) noexcept {
+  const std::uint16_t now = generation_.load(std::memory_order_relaxed);
+  const std::uint16_t age = ages_[from].load(std::memory_order_relaxed);
+  const std::uint16_t before = ages_[to].load(std::memory_order_relaxed);
+  const auto distance = [now](std::uint16_t of) { return static_cast<std::uint16_t>(now - of); };
+  if (distance(age) < distance(before)) ages_[to].store(age, std::memory_order_relaxed);
 }
 
 // ---------------------------------------------------------------- what there is to gain

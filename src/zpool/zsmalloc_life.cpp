@@ -236,22 +236,27 @@ ZpoolStats ZsmallocPool::stats() const noexcept {
 
 void ZsmallocPool::for_each_class(
     const std::function<void(const ZsmallocClassStats&)>& visit) const noexcept {
+  ZsmallocClassStats rows[SizeClasses::kMost];
+  for (std::uint32_t n = 0; n < descriptors_.size(); ++n) {
+    if (find_zspage(n) == nullptr) continue;
+    const unsigned c = base_of(n).size_class();
+    if (c >= sizes_.count()) continue;  // gone meanwhile
+    ShortLockGuard lock(classes_[c].lock);
+    const Zspage* const zspage = find_zspage(n);
+    if (zspage == nullptr || base_of(n).size_class() != c) continue;
+    ++rows[c].zspages[zspage->group()];
+    rows[c].pages += zspage->pages();
+    rows[c].objects += zspage->in_use();
+    rows[c].cells += zspage->cells();
+  }
   for (unsigned c = 0; c < sizes_.count(); ++c) {
-    ZsmallocClassStats row{.number = c, .shape = sizes_[c], .kept = kept(c)};
-    Class& home = classes_[c];
-    {
-      ShortLockGuard lock(home.lock);
-      for (std::uint32_t n = 0; n < descriptors_.size(); ++n) {
-        const Zspage* zspage = find_zspage(n);
-        if (zspage == nullptr || base_of(n).size_class() != c) continue;
-        ++row.zspages[zspage->group()];
-        row.pages += zspage->pages();
-      }
-      row.objects = home.used.load(std::memory_order_relaxed);
-      row.cells = home.cells.load(std::memory_order_relaxed);
-    }
+    ZsmallocClassStats& row = rows[c];
+    if (row.cells == 0) continue;
+    row.number = c;
+    row.shape = sizes_[c];
+    row.kept = kept(c);
     row.freeable_pages = freeable_pages(c, row.kept);
-    if (row.cells != 0) visit(row);
+    visit(row);
   }
 }
 

@@ -98,6 +98,7 @@ bool ZsmallocPool::begin_eviction(Eviction& eviction) noexcept {
   const std::uint32_t number = eviction.number;
   if (find_zspage(number) == nullptr) return false;
   const unsigned size_class = base_of(number).size_class();
+  if (size_class >= sizes_.count()) return false;  // gone meanwhile: that was no base
   eviction.size_class = size_class;
   Class& home = classes_[size_class];
   {

@@ -212,6 +212,7 @@ void ZsmallocPool::enlist(Class& home, Zspage& zspage) noexcept {
   const unsigned group = zspage.group();
   if (group == kFullGroup) return;
   zspage.listed = static_cast<std::uint8_t>(group & 15);
+  zspage.passed_over = false;
   zspage.prev = kNone;
   zspage.next = home.groups[group];
   if (zspage.next != kNone) zspage_at(zspage.next).prev = zspage.number();

@@ -162,7 +162,8 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   ZpoolStats stats() const noexcept override;
   Status validate() const noexcept override;
 
-  /// Calls with each class that has a zspage, smallest first, with no lock held.
+  /// Calls with each class that has a zspage, smallest first, with no lock held. Rows are of several
+  /// moments while others work. `visit` must not throw. Complexity: O(zspages).
   void for_each_class(const std::function<void(const ZsmallocClassStats&)>& visit) const noexcept;
   const SizeClasses& size_classes() const noexcept { return sizes_; }
 
@@ -333,6 +334,7 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   void move_objects(Slice& slice) noexcept MMKIT_REQUIRES(slices_);
   std::size_t end_slice(Slice& slice) noexcept MMKIT_REQUIRES(slices_);
   void collect(Slice& slice) noexcept;
+  void take_over_age(std::uint32_t to, std::uint32_t from) noexcept;
   Zspage* emptiest(const Class& home) const noexcept MMKIT_REQUIRES(home.lock);
   void relist_all(Class& home) noexcept MMKIT_REQUIRES(home.lock);
   std::size_t freeable_pages(unsigned size_class, std::size_t kept) const noexcept;
