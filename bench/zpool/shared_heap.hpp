@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mmkit/base/bits.hpp>
 #include <utility>
 #include <vector>
 
@@ -61,17 +62,20 @@ class SharedHeap {
     }
   }
 
-  /// Million pairs a second, of all active threads together. A turn in which one of them was
-  /// interrupted is repeated.
+  /// Million pairs a second, of all active threads together. Made of short stretches: one in which a
+  /// thread lost its CPU does not count, unless there are too many of them.
   double turn() {
-    bool interrupted = true;
-    run(shape_.settling_batches / active_, interrupted);
-    double rate = 0;
-    interrupted = true;
-    for (int i = 0; interrupted && i < kMostTries; ++i) {
-      rate = run(shape_.batches / active_, interrupted);
+    run(shape_.settling_batches / active_);
+    const std::size_t stretches = divide_up(shape_.batches, kStretchBatches * active_);
+    double elapsed_ns = 0;
+    std::size_t tries = kMostTries * stretches;
+    for (std::size_t counted = 0; counted < stretches; --tries) {
+      const Stretch stretch = run(kStretchBatches);
+      if (stretch.interrupted && tries > stretches - counted) continue;
+      elapsed_ns += stretch.elapsed_ns;
+      ++counted;
     }
-    return rate;
+    return static_cast<double>(active_ * stretches * kStretchBatches * kBatch) / elapsed_ns * 1e3;
   }
 
  private:
@@ -83,17 +87,23 @@ class SharedHeap {
     std::vector<std::uint32_t> order;  // a permutation; a batch's picks are at its front
     std::vector<std::uint32_t> picks;  // batch after batch
     std::vector<std::uint16_t> sizes;  // of what comes in their place
+    SplitMix random{9};
   };
-
-  // The whole of it is timed: what goes and what comes is drawn beforehand.
-  double run(std::size_t batches, bool& interrupted) {
-    for (unsigned i = 0; i < active_; ++i) draw(sets_[i], batches);
-    StartLine& line = threads_->start_line();
+  struct Stretch {
     double elapsed_ns = 0;
+    bool interrupted = false;
+  };
+  static constexpr std::size_t kStretchBatches = 4;  // a thread: some hundred microseconds
+
+  // So many batches of each thread. All of it is timed: what goes and what comes is drawn before.
+  Stretch run(std::size_t batches) {
+    StartLine& line = threads_->start_line();
+    Stretch stretch;
     long interruptions[kThreads] = {};
     threads_->run(active_, [&](unsigned thread) {
-      const long before = times_interrupted();
+      draw(sets_[thread], batches);
       if (active_ > 1) line.arrive_and_wait();
+      const long before = times_interrupted();
       Stopwatch watch;
       for (std::size_t batch = 0; batch < batches; ++batch) {
         const std::size_t set = sharing_ == Sharing::mix ? (thread + batch) % kThreads : thread;
@@ -101,20 +111,20 @@ class SharedHeap {
         if (sharing_ == Sharing::mix) line.arrive_and_wait();
       }
       if (active_ > 1) line.arrive_and_wait();
-      if (thread == 0) elapsed_ns = watch.lap_ns();
+      if (thread == 0) stretch.elapsed_ns = watch.lap_ns();
       interruptions[thread] = times_interrupted() - before;
     });
-    interrupted = interruptions[0] + interruptions[1] != 0;
-    return static_cast<double>(active_ * batches * kBatch) / elapsed_ns * 1e3;
+    stretch.interrupted = interruptions[0] + interruptions[1] != 0;
+    return stretch;
   }
-  void draw(ObjectSet& set, std::size_t batches) {
+  static void draw(ObjectSet& set, std::size_t batches) {
     set.picks.clear();
     set.sizes.clear();
     for (std::size_t batch = 0; batch < batches; ++batch) {
-      shuffle_front(set.order, kBatch, random_);
+      shuffle_front(set.order, kBatch, set.random);
       for (std::size_t i = 0; i < kBatch; ++i) {
         set.picks.push_back(set.order[i]);
-        set.sizes.push_back(common_sizes()[random_.below(common_sizes().size())]);
+        set.sizes.push_back(common_sizes()[set.random.below(common_sizes().size())]);
       }
     }
   }
@@ -130,7 +140,6 @@ class SharedHeap {
   const unsigned active_;
   std::shared_ptr<TwoThreads> threads_;
   const SharedShape shape_;
-  SplitMix random_{9};
   ObjectSet sets_[kThreads];
 };
 
