@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <mmkit/base/mutant.hpp>
+#include <mmkit/zpool/fetch_soon.hpp>
 #include <new>
 #include <utility>
 
@@ -227,8 +228,7 @@ Result<Handle> Z3foldPool::place_locked(std::size_t size_bytes, Gfp gfp, unsigne
 
 Status Z3foldPool::free(Handle handle) noexcept {
   // Looked at first without the lock: misuse costs others nothing, and what is about to change is on
-  // its way into the cache. The object's line is not: its address is known so late that the walk for
-  // its translation would hold up all of this.
+  // its way into the cache.
   const auto seen = handles_.glimpse(handle);
   if (!seen.live) return fail(Errc::invalid_argument);
   if (seen.mapped) return fail(Errc::busy);
@@ -247,6 +247,7 @@ Status Z3foldPool::free(Handle handle) noexcept {
   if constexpr (kZ3foldRedZones) MMKIT_CHECK(red_zone_is_whole(place.page()));
   delist(place.page());
   const std::size_t size_bytes = page.size_bytes[place.buddy()];
+  const std::byte* const object = page.place(place.buddy());
   payload_bytes_ -= size_bytes;
   page.take_out(place.buddy());
   ++frees_;
@@ -264,6 +265,7 @@ Status Z3foldPool::free(Handle handle) noexcept {
     run = defer(place.page());
   }
   lock.unlock();
+  detail::fetch_soon(object);  // its room is taken again soon
   if (run.data != nullptr) source_.free_pages(run);
   return {};
 }
