@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
 // z3fold's compaction: what is moved, when, and where to.
+#include <mmkit/zpool/z3fold.hpp>
+
 #include <algorithm>
 #include <cstring>
 #include <mmkit/base/mutant.hpp>
-#include <mmkit/zpool/z3fold.hpp>
 
 #include "zpool/z3fold_internal.hpp"
 

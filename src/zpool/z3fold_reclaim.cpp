@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
 // z3fold's eviction: whole pages from the old end, their objects asked for one after the other.
-#include <mmkit/base/mutant.hpp>
 #include <mmkit/zpool/z3fold.hpp>
+
+#include <mmkit/base/mutant.hpp>
 
 #include "zpool/z3fold_internal.hpp"
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
 // z3fold seen from outside: statistics, validation, and what is said of misuse.
-#include <algorithm>
 #include <mmkit/zpool/z3fold.hpp>
+
+#include <algorithm>
 
 #include "zpool/z3fold_internal.hpp"
 
