@@ -3,9 +3,11 @@
 // Places in a page of three: every combination of objects against a map of its chunks.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bitset>
 #include <memory>
 #include <mmkit/zpool/chunked_page.hpp>
+#include <vector>
 
 namespace mmkit {
 namespace {
