@@ -82,11 +82,10 @@ inline void judge_churn(const PoolKind& kind, const Churned& churned, const Chur
     const bool kept = must_match_exactly(kind.name) ? std::abs(above) <= baseline.tolerance
                                                     : above >= -baseline.tolerance;
     row.push_back(three(bound) + (kept ? "" : " MISSED"));
-    section.verdicts += verdict(kept, "churn/" + kind.name, what, decimal(density, 4),
-                                "must reach " + three(bound));
+    const std::string reach = must_reach(bound, baseline.tolerance);
+    section.verdicts += verdict(kept, "churn/" + kind.name, what, decimal(density, 4), reach);
     if (!kept) {
-      fail_run("churn/" + kind.name + ", " + what + ": " + decimal(density, 4) + ", must reach " +
-               three(bound));
+      fail_run("churn/" + kind.name + ", " + what + ": " + decimal(density, 4) + ", " + reach);
     }
   };
   const std::vector<double>& ours = baseline.counts_metadata ? churned.with_md : churned.pages_only;

@@ -35,6 +35,10 @@ namespace mmkit::bench {
 inline std::string three(double density) {
   return decimal(density, 3);
 }
+inline std::string must_reach(double density, double tolerance) {
+  return "must reach " + three(density) +
+         (tolerance != 0 ? " to within " + three(tolerance) : std::string());
+}
 
 namespace detail {
 
@@ -52,22 +56,22 @@ class DensityJudge {
     const double above = density - *baseline;
     const bool kept = must_match_exactly(kind_) ? std::abs(above) <= kDensityTolerance
                                                 : above >= -kDensityTolerance;
-    return cell(kept, trace + " pages only", density, *baseline);
+    return cell(kept, trace + " pages only", density, *baseline, kDensityTolerance);
   }
   // The cell beside a density with metadata.
   std::string against_promise(const std::string& what, double density,
                               std::optional<double> promise) {
-    return promise ? cell(density >= *promise, what, density, *promise) : "";
+    return promise ? cell(density >= *promise, what, density, *promise, /*tolerance=*/0) : "";
   }
   const std::string& verdicts() const { return verdicts_; }
 
  private:
-  std::string cell(bool kept, const std::string& what, double density, double bound) {
-    verdicts_ +=
-        verdict(kept, "density/" + kind_, what, decimal(density, 4), "must reach " + three(bound));
+  std::string cell(bool kept, const std::string& what, double density, double bound,
+                   double tolerance) {
+    const std::string reach = must_reach(bound, tolerance);
+    verdicts_ += verdict(kept, "density/" + kind_, what, decimal(density, 4), reach);
     if (kept) return three(bound);
-    fail_run("density/" + kind_ + ", " + what + ": " + decimal(density, 4) + ", must reach " +
-             three(bound));
+    fail_run("density/" + kind_ + ", " + what + ": " + decimal(density, 4) + ", " + reach);
     return three(bound) + " MISSED";
   }
 
