@@ -240,7 +240,7 @@ void ZsmallocPool::relist(Class& home, Zspage& zspage) noexcept {
 void ZsmallocPool::isolate(Class& home, Zspage& zspage) noexcept {
   delist(home, zspage);
   zspage.isolated = true;
-  note_state(home, zspage);
+  note_state(zspage);
 }
 
 void ZsmallocPool::rejoin(Class& home, Zspage& zspage, Closed& closed) noexcept {
@@ -250,8 +250,8 @@ void ZsmallocPool::rejoin(Class& home, Zspage& zspage, Closed& closed) noexcept 
 
 // Tells those who free what to do with an object of this zspage. Written only where it changes: every
 // mapping reads the word.
-void ZsmallocPool::note_state(const Class& home, const Zspage& zspage) noexcept {
-  const bool keeps = !zspage.isolated && zspage.group() >= home.keeps_from;
+void ZsmallocPool::note_state(const Zspage& zspage) noexcept {
+  const bool keeps = !zspage.isolated && zspage.group() >= kKeepsFromGroup;
   const ZspageBase before = base_of(zspage.number());
   const ZspageBase after = before.with(keeps, zspage.isolated);
   // Relaxed: hints, and nobody else writes it.
@@ -273,7 +273,7 @@ void ZsmallocPool::settle(Class& home, Zspage& zspage, Closed& closed) noexcept 
     closed.push(zspage);
     return;
   }
-  note_state(home, zspage);
+  note_state(zspage);
   if (zspage.listed == Zspage::kInNoList) enlist(home, zspage);
 }
 
