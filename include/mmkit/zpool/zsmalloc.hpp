@@ -181,20 +181,21 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
     }
     unsigned cell() const noexcept { return static_cast<unsigned>(bits_) & 0xff; }
     std::size_t slack_bytes() const noexcept { return bits_ >> kSlackShift; }
-    /// For a place without slack.
+    /// With other slack: a place that was kept still has that of the object before.
     Place with_slack(std::size_t slack_bytes) const noexcept {
       Place changed = *this;
-      changed.bits_ |= std::uint64_t{slack_bytes} << kSlackShift;
+      changed.bits_ = (bits_ & kWhere) | std::uint64_t{slack_bytes} << kSlackShift;
       return changed;
     }
     bool is_at(std::uint32_t zspage, unsigned cell) const noexcept {
-      return (bits_ & ((std::uint64_t{1} << kSlackShift) - 1)) == Place(zspage, cell, 0).bits();
+      return (bits_ & kWhere) == Place(zspage, cell, 0).bits();
     }
 
     static constexpr unsigned kZspageShift = 8, kSlackShift = 32;
     static constexpr std::uint32_t kMostZspages = 1U << 24;
 
    private:
+    static constexpr std::uint64_t kWhere = (std::uint64_t{1} << kSlackShift) - 1;
     std::uint64_t bits_;
   };
 
