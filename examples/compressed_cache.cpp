@@ -20,10 +20,10 @@ class PageCache {
  public:
   explicit PageCache(std::size_t limit_bytes)
       : pool_(mmkit::Zpool::create(
-                  "zbud", {.name = "page cache",
-                           .evict = [this](mmkit::Zpool& pool,
-                                           mmkit::Handle handle) { return drop(pool, handle); },
-                           .limit_bytes = limit_bytes})
+                  "zsmalloc", {.name = "page cache",
+                               .evict = [this](mmkit::Zpool& pool,
+                                               mmkit::Handle handle) { return drop(pool, handle); },
+                               .limit_bytes = limit_bytes})
                   .value()) {}
   ~PageCache() {
     for (const auto& [key, entry] : entries_) pool_->free(entry.handle);

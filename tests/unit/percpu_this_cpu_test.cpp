@@ -424,6 +424,51 @@ TEST_F(PercpuStackRecord, ALockThatAForkLeftBehindCanBeTaken) {
   EXPECT_FALSE(detail::fallback::lock_record(lock(), 1)) << "the parent's is its own still";
 }
 
+struct PercpuNumbers : PercpuRecord {
+  bool push(std::uint32_t item) {
+    return detail::stack_push_number<kPercpuUnitStride>(p.unit0, kHead, item);
+  }
+  std::uint32_t pop() { return detail::stack_pop_number<kPercpuUnitStride>(p.unit0, kHead); }
+  std::uint32_t* head() const { return reinterpret_cast<std::uint32_t*>(here() + kHead); }
+};
+
+TEST_F(PercpuNumbers, HaveNoRoomUntilSomeIsGranted) {
+  EXPECT_EQ(pop(), 0u);
+  EXPECT_FALSE(push(1));
+  for (const std::uint32_t limit : {1u, 2u, 64u}) {
+    head()[1] = limit;
+    for (std::uint32_t item = 1; item <= limit; ++item) EXPECT_TRUE(push(item));
+    EXPECT_FALSE(push(7));
+    EXPECT_EQ(head()[0], limit);
+    EXPECT_EQ(head()[2], 1u);
+    EXPECT_EQ(head()[1 + limit], limit);
+    EXPECT_EQ(head()[2 + limit], 0u) << "nothing lies behind the last slot";
+    for (std::uint32_t item = limit; item != 0; --item) EXPECT_EQ(pop(), item);
+    EXPECT_EQ(pop(), 0u);
+    std::fill_n(head() + 2, limit, 0u);
+  }
+  // What is above a limit that was lowered comes out, and nothing goes in.
+  EXPECT_TRUE(push(0xffffffff));
+  EXPECT_TRUE(push(5));
+  head()[1] = 1;
+  EXPECT_FALSE(push(6));
+  EXPECT_EQ(pop(), 5u);
+  EXPECT_FALSE(push(6));
+  EXPECT_EQ(pop(), 0xffffffff);
+  EXPECT_TRUE(push(6));
+}
+
+TEST_F(PercpuNumbers, WhoLocksTheRecordHasThemAlone) {
+  head()[1] = 10;
+  EXPECT_TRUE(push(16));
+  ASSERT_TRUE(detail::fallback::lock_record(lock(), 1));
+  EXPECT_FALSE(push(32));
+  EXPECT_EQ(pop(), 0u);
+  EXPECT_EQ(head()[0], 1u);
+  detail::fallback::unlock_record(lock());
+  EXPECT_EQ(pop(), 16u);
+}
+
 #if MMKIT_PERCPU_HAS_RSEQ
 
 using detail::rseq::Outcome;
@@ -448,6 +493,19 @@ TEST_F(PercpuSequence, AddsThroughAGateWhileItIsOpen) {
               Outcome::refused);
   }
   EXPECT_EQ(value(), 3u);
+}
+
+TEST_F(PercpuSequence, AddsToAPairAtOnce) {
+  std::uint64_t* const pair = memory.at<std::uint64_t>(kOffset).unit0;
+  ASSERT_EQ(reinterpret_cast<std::uintptr_t>(pair) % 16, 0u);
+  EXPECT_TRUE(detail::rseq::add_pair<kPercpuUnitStride>(pair, 1, 4096));
+  EXPECT_TRUE(detail::rseq::add_pair<kPercpuUnitStride>(pair, 2, ~std::uint64_t{0}));
+  EXPECT_EQ((&value())[0], 3u);
+  EXPECT_EQ((&value())[1], 4095u);
+  EXPECT_TRUE(detail::rseq::add_pair<kPercpuUnitStride>(pair, ~std::uint64_t{0}, 0));
+  EXPECT_EQ((&value())[0], 2u) << "no carry from word to word";
+  EXPECT_EQ((&value())[1], 4095u);
+  EXPECT_EQ((&value())[2], 0u);
 }
 
 TEST_F(PercpuSequence, AddsWithinAReach) {
