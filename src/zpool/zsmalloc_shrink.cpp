@@ -101,6 +101,8 @@ bool ZsmallocPool::begin_eviction(Eviction& eviction) noexcept {
   if (size_class >= sizes_.count()) return false;  // gone meanwhile: that was no base
   eviction.size_class = size_class;
   Class& home = classes_[size_class];
+  // Around the other: a fork finds the zspage isolated and its eviction in the list, or neither.
+  MutexLock listing(evictions_mutex_);
   {
     ShortLockGuard lock(home.lock);
     // Now that it can no longer go: is it still one, and of the class whose lock this is?
@@ -126,7 +128,6 @@ bool ZsmallocPool::begin_eviction(Eviction& eviction) noexcept {
     isolate(home, zspage);
     ++home.evictions;
   }
-  MutexLock lock(evictions_mutex_);
   evictions_.push_back(eviction);
   return true;
 }
@@ -148,13 +149,11 @@ std::uint64_t ZsmallocPool::evict_objects(const Eviction& eviction) noexcept {
 
 // Back into the lists, as used just now; or it is gone. Returns the pages that left the pool.
 std::size_t ZsmallocPool::end_eviction(Eviction& eviction) noexcept {
-  {
-    MutexLock lock(evictions_mutex_);
-    evictions_.remove(eviction);
-  }
   Class& home = classes_[eviction.size_class];
   Closed closed;
   {
+    MutexLock listing(evictions_mutex_);  // for a fork, see begin_eviction()
+    evictions_.remove(eviction);
     ShortLockGuard lock(home.lock);
     Zspage& zspage = *find_zspage(eviction.number);
     --home.evictions;
