@@ -138,7 +138,10 @@ void ZsmallocPool::move_objects(Slice& slice) noexcept {
     const std::uint64_t word = slot.load(std::memory_order_relaxed);
     const Place from(word);
     // By now it may be dead, and its slot another object's.
-    if (!from.is_at(source.number(), move.from)) continue;
+    if (MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_moves_what_is_elsewhere,
+                     !from.is_at(source.number(), move.from), false)) {
+      continue;
+    }
     if (!SlotPins::begin_move(slot, from.bits())) continue;
     Zspage& target = *slice.target;
     const ZspageBase base = base_of(target.number());
