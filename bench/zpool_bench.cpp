@@ -6,7 +6,10 @@
 //   steady           allocate and free beside the mallocs
 //   map              map and unmap beside two atomic additions
 //   threads          two threads on one pool
+//   compaction       what others notice while one thread compacts, and how fast that moves
 #include "support/harness.hpp"
+#include "zpool/churn.hpp"
+#include "zpool/compaction.hpp"
 #include "zpool/density.hpp"
 #include "zpool/map.hpp"
 #include "zpool/steady.hpp"
@@ -16,10 +19,12 @@ int main(int argc, char** argv) {
   namespace bench = mmkit::bench;
   return bench::run_benchmarks(argc, argv, [](const bench::Options& options) {
     bench::register_density();
+    bench::register_churn();
     for (const auto company : {bench::Company::alone, bench::Company::second_thread}) {
       bench::register_steady(options, company);
       bench::register_map(options, company);
     }
     bench::register_threads(options);
+    bench::register_compaction(options);
   });
 }

@@ -13,7 +13,6 @@
 #pragma once
 
 #include <benchmark/benchmark.h>
-#include <sys/resource.h>
 #include <sys/single_threaded.h>
 
 #include <cstddef>
@@ -26,9 +25,11 @@
 
 #include "support/calibrator.hpp"
 #include "support/harness.hpp"
+#include "support/interruptions.hpp"
 #include "support/statistics.hpp"
 #include "support/table.hpp"
 #include "support/two_threads.hpp"
+#include "support/verdict.hpp"
 
 namespace mmkit::bench {
 
@@ -145,32 +146,25 @@ class Run {
       const Quartiles q = ratio(target.contender, target.reference);
       const bool at_most = target.kind == Target::Kind::at_most;
       const bool met = at_most ? q.median <= target.bound : q.median >= target.bound;
-      text += "  " + std::string(met ? "met   " : "MISSED") + "  " + comparison_.name + "  " +
-              target.contender + " / " + target.reference + " = " + decimal(q.median, 2) + " (" +
-              decimal(q.low, 2) + ".." + decimal(q.high, 2) + "), " +
-              (at_most ? "at most " : "at least ") + decimal(target.bound, 2) + "\n";
+      text +=
+          verdict(met, comparison_.name, target.contender + " / " + target.reference,
+                  decimal(q.median, 2) + " (" + decimal(q.low, 2) + ".." + decimal(q.high, 2) + ")",
+                  (at_most ? "at most " : "at least ") + decimal(target.bound, 2));
     }
     return text;
   }
 
  private:
-  // A turn during which this thread kept its CPU; after some tries, whatever it was. What a turn
-  // itself waits for is no disturbance: a thread that sleeps goes of its own will.
+  // A turn during which this thread kept its CPU; after some tries, whatever it was.
   Figures undisturbed_turn(Contender& contender) {
-    constexpr int kTries = 8;
     for (int i = 1;; ++i) {
       const long before = times_interrupted();
       Figures figures = contender.turn();
-      if (times_interrupted() == before || i == kTries || !comparison_.repeats_interrupted) {
+      if (times_interrupted() == before || i == kMostTries || !comparison_.repeats_interrupted) {
         return figures;
       }
       ++repeated_;
     }
-  }
-  static long times_interrupted() {
-    ::rusage usage{};
-    ::getrusage(RUSAGE_THREAD, &usage);
-    return usage.ru_nivcsw;
   }
 
   bool present(const std::string& name) const { return index_of(name) != contenders_.size(); }

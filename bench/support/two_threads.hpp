@@ -80,14 +80,14 @@ class TwoThreads {
   }
   StartLine& start_line() noexcept { return start_line_; }
 
-  /// Nanoseconds for a cache line to go one way between the two threads: the quartiles of a few
-  /// hundred round trips each.
-  Quartiles one_way_ns() {
-    constexpr unsigned kBatches = 31, kTrips = 400;
+  /// Nanoseconds for a cache line to go one way between the two threads: the quartiles over so many
+  /// batches of a few hundred round trips, each some 30 to 200 microseconds.
+  Quartiles one_way_ns(unsigned batches = 31) {
+    constexpr unsigned kTrips = 400;
     alignas(64) std::atomic<unsigned> ball{0};
     std::vector<double> samples;
     run(kThreads, [&](unsigned thread) {
-      for (unsigned batch = 0; batch < kBatches; ++batch) {
+      for (unsigned batch = 0; batch < batches; ++batch) {
         start_line_.arrive_and_wait();
         Stopwatch watch;
         for (unsigned trip = 0; trip < kTrips; ++trip) {

@@ -8,7 +8,6 @@
 // writes all of it whatever the heap's Touch.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -17,19 +16,12 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "support/opaque.hpp"
 #include "support/peers.hpp"
 #include "support/trace.hpp"
-
-#if __has_include(<mmkit/zpool/zbud.hpp>)
-#include <mmkit/zpool/zbud.hpp>
-#define MMKIT_BENCH_ZBUD_CLASS 1
-#else
-#define MMKIT_BENCH_ZBUD_CLASS 0
-#endif
+#include "zpool/pools.hpp"
 
 namespace mmkit::bench {
 
@@ -123,52 +115,5 @@ struct MallocHeap {
   }
   void drop(Object block) { heap->free(block); }
 };
-
-#if MMKIT_BENCH_ZBUD_CLASS
-inline std::shared_ptr<ZbudPool> new_zbud_pool() {
-  Result<std::unique_ptr<ZbudPool>> created =
-      ZbudPool::create(BackendEnv{.name = "bench",
-                                  .params = {},
-                                  .pages = &default_page_source(),
-                                  .gfp = Gfp::kernel,
-                                  .pool_tag = 1,
-                                  .evict = {}});
-  if (!created) throw std::runtime_error("no ZbudPool: " + std::string(name(created.error())));
-  return std::move(*created);
-}
-#endif
-
-/// Calls f(name, std::shared_ptr<Backend>) for an empty pool of every driver with a public class.
-template <class F>
-void for_each_backend_class(F&& f) {
-#if MMKIT_BENCH_ZBUD_CLASS
-  f("ZbudPool", new_zbud_pool());
-#else
-  static_cast<void>(f);
-#endif
-}
-
-/// The drivers of the default registry.
-inline std::vector<std::string> driver_types() {
-  std::vector<std::string> types;
-  default_registry().for_each_type([&](std::string_view type) { types.emplace_back(type); });
-  return types;
-}
-
-inline std::shared_ptr<Zpool> new_pool(const std::string& type) {
-  Result<std::unique_ptr<Zpool>> created = Zpool::create(type, {.name = "bench"});
-  if (!created)
-    throw std::runtime_error("no pool of " + type + ": " + std::string(name(created.error())));
-  return std::move(*created);
-}
-
-/// The largest object that every registered driver takes.
-inline std::size_t largest_common_bytes() {
-  std::size_t largest = kLargestSizeBytes;
-  for (const std::string& type : driver_types()) {
-    largest = std::min(largest, new_pool(type)->max_object_bytes());
-  }
-  return largest;
-}
 
 }  // namespace mmkit::bench

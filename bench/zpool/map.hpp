@@ -25,12 +25,13 @@
 #include "support/random.hpp"
 #include "support/two_threads.hpp"
 #include "zpool/heaps.hpp"
+#include "zpool/pools.hpp"
 #include "zpool/steady.hpp"
+#include "zpool/targets.hpp"
 
 namespace mmkit::bench {
 namespace detail {
 
-inline constexpr const char* kTwoAdditions = "two atomic additions";
 inline constexpr std::size_t kMapsPerTurn = 8192;
 
 // A full pool and the order in which its objects are looked at: one alone, or all, shuffled.
@@ -154,9 +155,7 @@ inline void register_map(const Options& options, Company company, bool at_random
   map.references = {kTwoAdditions};
   const std::size_t live = options.scale(common_sizes().size(), 8192);
   map.make = [live, at_random] { return map_contenders(live, at_random); };
-  for (const std::string& type : driver_types()) {
-    map.targets.push_back({type + " map", kTwoAdditions, 1.5});
-  }
+  map.targets = targets_of(map.name);
   register_comparison(std::move(map), options);
 }
 

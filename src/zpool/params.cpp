@@ -29,4 +29,17 @@ Result<std::uint64_t> parse_number(std::string_view text, std::uint64_t least,
   return value;
 }
 
+Result<unsigned> parse_reclaim_retries(std::string_view params, unsigned by_default) noexcept {
+  unsigned retries = by_default;
+  while (true) {
+    const Result<Param> param = next_param(params);
+    if (!param) return fail(param.error());
+    if (param->key.empty()) return retries;
+    if (param->key != "reclaim_retries") return fail(Errc::invalid_argument);
+    const Result<std::uint64_t> number = parse_number(param->value, 1, 1'000'000);
+    if (!number) return fail(Errc::invalid_argument);
+    retries = static_cast<unsigned>(*number);
+  }
+}
+
 }  // namespace mmkit

@@ -22,4 +22,8 @@ Result<Param> next_param(std::string_view& rest) noexcept;
 Result<std::uint64_t> parse_number(std::string_view text, std::uint64_t least,
                                    std::uint64_t most) noexcept;
 
+/// The one parameter of a driver that evicts by page: `reclaim_retries=` 1 to 1000000, else the
+/// default. Errors: invalid_argument (any other parameter, or a value that is none of these).
+Result<unsigned> parse_reclaim_retries(std::string_view params, unsigned by_default) noexcept;
+
 }  // namespace mmkit

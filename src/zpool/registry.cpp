@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstring>
 #include <mmkit/base/mutant.hpp>
+#include <mmkit/zpool/z3fold.hpp>
 #include <mmkit/zpool/zbud.hpp>
 #include <mmkit/zpool/zsmalloc.hpp>
 #include <new>
@@ -251,7 +252,7 @@ DriverRegistry& default_registry() noexcept {
   static DriverRegistry& registry = []() noexcept -> DriverRegistry& {
     alignas(DriverRegistry) static std::byte memory[sizeof(DriverRegistry)];
     auto* made = ::new (static_cast<void*>(memory)) DriverRegistry;
-    for (const ZpoolDriver* driver : {&zbud_driver(), &zsmalloc_driver()}) {
+    for (const ZpoolDriver* driver : {&zbud_driver(), &z3fold_driver(), &zsmalloc_driver()}) {
       // An aliasing pointer without an owner: the driver is never destroyed, and nothing is
       // allocated.
       const std::shared_ptr<const ZpoolDriver> shared(std::shared_ptr<void>(), driver);

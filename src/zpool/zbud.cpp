@@ -27,19 +27,6 @@ bool red_zone_is_whole(const ZbudPage& page) noexcept {
                      [](std::byte b) { return b == std::byte{kRedZoneByte}; });
 }
 
-Result<unsigned> parse_retries(std::string_view params) noexcept {
-  unsigned retries = ZbudPool::kDefaultReclaimRetries;
-  while (true) {
-    const Result<Param> param = next_param(params);
-    if (!param) return fail(param.error());
-    if (param->key.empty()) return retries;
-    if (param->key != "reclaim_retries") return fail(Errc::invalid_argument);
-    const Result<std::uint64_t> number = parse_number(param->value, 1, 1'000'000);
-    if (!number) return fail(Errc::invalid_argument);
-    retries = static_cast<unsigned>(*number);
-  }
-}
-
 class ZbudDriver final : public ZpoolDriver {
  public:
   std::string_view type() const noexcept override { return ZbudPool::kType; }
@@ -71,7 +58,7 @@ struct ZbudPool::Eviction : ListNode<> {
 
 Result<std::unique_ptr<ZbudPool>> ZbudPool::create(BackendEnv&& env) noexcept {
   if (env.pages == nullptr || env.pool_tag == 0) return fail(Errc::invalid_argument);
-  const Result<unsigned> retries = parse_retries(env.params);
+  const Result<unsigned> retries = parse_reclaim_retries(env.params, kDefaultReclaimRetries);
   if (!retries) return fail(retries.error());
 
   const std::string_view name = env.name;

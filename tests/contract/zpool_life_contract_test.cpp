@@ -82,17 +82,17 @@ TEST_P(ZpoolLife, TakesNoParametersInAnyNumberOfSeparators) {
 struct Parameters {
   std::vector<std::string> good, bad;
 };
-const std::map<std::string, Parameters, std::less<>> kParameters = {
-    {"zbud",
-     {{"reclaim_retries=8", "reclaim_retries=1", "reclaim_retries=1000000", " reclaim_retries=3 ",
-       "reclaim_retries=2,reclaim_retries=4", "reclaim_retries=2 reclaim_retries=4",
-       ",reclaim_retries=9,"},
-      {"reclaim_retries", "reclaim_retries=", "reclaim_retries=0", "reclaim_retries=-1",
-       "reclaim_retries=+1", "reclaim_retries=1000001", "reclaim_retries=8x", "reclaim_retries=x8",
-       "reclaim_retries=0x8", "reclaim_retries=1.5", "reclaim_retries=99999999999999999999999",
-       "reclaim_retries= 8", "reclaim_retries =8", "Reclaim_retries=8", "reclaim_retries=8=8",
-       "reclaim_retries=8;reclaim_retries=8", "reclaim_retries=8,floor=1",
-       "reclaim_retries=8\t"}}}};
+const Parameters kReclaimRetries = {
+    {"reclaim_retries=8", "reclaim_retries=1", "reclaim_retries=1000000", " reclaim_retries=3 ",
+     "reclaim_retries=2,reclaim_retries=4", "reclaim_retries=2 reclaim_retries=4",
+     ",reclaim_retries=9,"},
+    {"reclaim_retries", "reclaim_retries=", "reclaim_retries=0", "reclaim_retries=-1",
+     "reclaim_retries=+1", "reclaim_retries=1000001", "reclaim_retries=8x", "reclaim_retries=x8",
+     "reclaim_retries=0x8", "reclaim_retries=1.5", "reclaim_retries=99999999999999999999999",
+     "reclaim_retries= 8", "reclaim_retries =8", "Reclaim_retries=8", "reclaim_retries=8=8",
+     "reclaim_retries=8;reclaim_retries=8", "reclaim_retries=8,floor=1", "reclaim_retries=8\t"}};
+const std::map<std::string, Parameters, std::less<>> kParameters = {{"zbud", kReclaimRetries},
+                                                                    {"z3fold", kReclaimRetries}};
 
 TEST_P(ZpoolLife, HoldsItsParametersToTheirRanges) {
   const auto known = kParameters.find(GetParam());

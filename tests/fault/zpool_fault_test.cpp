@@ -384,7 +384,7 @@ TEST_P(ZpoolFault, AMappingThatCannotBeCountedIsNotMade) {
 
 // Named here and not asked of the default registry, which would register the fork handlers of this
 // process before the tests of that begin.
-constexpr const char* kTypes[] = {"zbud"};
+constexpr const char* kTypes[] = {"zbud", "z3fold"};
 INSTANTIATE_TEST_SUITE_P(Driver, ZpoolFault, ::testing::ValuesIn(kTypes),
                          [](const auto& type) { return std::string(type.param); });
 

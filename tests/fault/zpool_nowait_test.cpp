@@ -23,6 +23,7 @@
 #include <mmkit/base/fork.hpp>
 #include <mmkit/page/sim_page_allocator.hpp>
 #include <mmkit/zpool.hpp>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -39,7 +40,8 @@ constexpr std::size_t kSizes[] = {2016, 1, 3000, 900, 64, 1500, 3968, 100};
 
 // A pool that has held so many objects, and holds none now: its pages are retained by the source.
 struct WarmPool {
-  WarmPool() {
+  explicit WarmPool(const std::string& type)
+      : pool(Zpool::create(type, {.pages = source.get()}).value()) {
     objects.reserve(kObjects);
     for (std::size_t i = 0; i < kObjects; ++i) {
       objects.push_back(testing::make_pattern(kSizes[i % std::size(kSizes)], i));
@@ -77,7 +79,7 @@ struct WarmPool {
       SimPageAllocator::create(
           {.capacity_bytes = std::size_t{8} << 20, .retain_bytes = std::size_t{4} << 20})
           .value();
-  std::unique_ptr<Zpool> pool = Zpool::create("zbud", {.pages = source.get()}).value();
+  std::unique_ptr<Zpool> pool;
   std::vector<std::vector<std::byte>> objects;
   std::array<Handle, kObjects> handles{};
 };
@@ -96,17 +98,23 @@ bool forbid_system_calls() noexcept {
          ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
 }
 
-TEST(ZpoolNowait, MakesNoSystemCall) {
+class ZpoolNowait : public ::testing::TestWithParam<const char*> {};
+
+// Named here and not asked of the default registry, as in zpool_fault_test.cpp.
+INSTANTIATE_TEST_SUITE_P(Driver, ZpoolNowait, ::testing::Values("zbud", "z3fold"),
+                         [](const auto& type) { return std::string(type.param); });
+
+TEST_P(ZpoolNowait, MakesNoSystemCall) {
   if (testing::kSanitized || MMKIT_CHECK_LEVEL >= 2) {
     GTEST_SKIP() << "sanitizers and audits make calls of their own";
   }
-  WarmPool warm;
+  WarmPool warm(GetParam());
   EXPECT_EQ(testing::run_in_child([&] { return forbid_system_calls() ? warm.use() : 3; }), 0);
 }
 
-TEST(ZpoolNowait, TheFilterWouldHaveKilled) {
+TEST_P(ZpoolNowait, TheFilterWouldHaveKilled) {
   if (testing::kSanitized) GTEST_SKIP() << "sanitizers make calls of their own";
-  WarmPool warm;
+  WarmPool warm(GetParam());
   // More than was ever held: only new memory could serve it.
   const int code = testing::run_in_child([&] {
     if (!forbid_system_calls()) return 3;
@@ -117,9 +125,9 @@ TEST(ZpoolNowait, TheFilterWouldHaveKilled) {
   EXPECT_EQ(code, testing::kChildSignalled + SIGSYS);
 }
 
-TEST(ZpoolNowait, FaultsNoPageIn) {
+TEST_P(ZpoolNowait, FaultsNoPageIn) {
   if (testing::kSanitized) GTEST_SKIP() << "sanitizers fault on their own account";
-  WarmPool warm;
+  WarmPool warm(GetParam());
   ASSERT_EQ(warm.use(), 0);  // the test's own code and stack
   testing::thread_faults();
   const std::uint64_t before = testing::thread_faults();
@@ -130,11 +138,11 @@ TEST(ZpoolNowait, FaultsNoPageIn) {
 }
 
 // A page that another caller took and never wrote is no page that was never touched.
-TEST(ZpoolNowait, FaultsNoPageInWhenItJoinsOneThatNobodyWrote) {
+TEST_P(ZpoolNowait, FaultsNoPageInWhenItJoinsOneThatNobodyWrote) {
   if (testing::kSanitized) GTEST_SKIP() << "sanitizers fault on their own account";
   constexpr int kPages = 100;
   const auto source = SimPageAllocator::create({.capacity_bytes = std::size_t{1} << 20}).value();
-  const auto pool = Zpool::create("zbud", {.pages = source.get()}).value();
+  const auto pool = Zpool::create(GetParam(), {.pages = source.get()}).value();
   const std::vector<std::byte> object(1500, std::byte{1});
   std::array<Handle, 2 * kPages> handles{};
   for (int i = 0; i < kPages; ++i) {
@@ -153,9 +161,9 @@ TEST(ZpoolNowait, FaultsNoPageInWhenItJoinsOneThatNobodyWrote) {
 }
 
 // Nothing warm: it fails at once, and changes nothing; who may wait succeeds.
-TEST(ZpoolNowait, HasNoPageWhereNoneWasTouched) {
+TEST_P(ZpoolNowait, HasNoPageWhereNoneWasTouched) {
   const auto source = SimPageAllocator::create({.capacity_bytes = std::size_t{1} << 20}).value();
-  const auto pool = Zpool::create("zbud", {.pages = source.get()}).value();
+  const auto pool = Zpool::create(GetParam(), {.pages = source.get()}).value();
   const Result<Handle> refused = pool->allocate(100, Gfp::nowait);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error(), Errc::out_of_memory);
@@ -181,8 +189,8 @@ class InsideFork final : public ForkParticipant {
   const std::function<void()> body_;
 };
 
-TEST(ZpoolNowait, SaysTryAgainWhileTheLockIsTaken) {
-  WarmPool warm;
+TEST_P(ZpoolNowait, SaysTryAgainWhileTheLockIsTaken) {
+  WarmPool warm(GetParam());
   // An object whose page has room, so that it is the lock alone that stands in the way.
   const Handle held = warm.pool->store(warm.objects[4]).value();
   std::vector<Errc> refused;

@@ -236,7 +236,7 @@ class HelpAndUsage(CommandTest):
             "'-1' is not a number": ["pack", file, "--seed", "-1"],
             "'lots' is not a size such as": ["pack", file, "--max-bytes", "lots"],
             "--max-bytes is 4095; it must be at least one page": ["pack", file, "--max-bytes", "4095"],
-            "there is no driver 'zbad'; known: zbud": ["pack", file, "--driver", "zbad"],
+            "there is no driver 'zbad'; known: ": ["pack", file, "--driver", "zbad"],
             "driver 'zbud' does not take the parameters 'colour=red'": ["pack", file, "-d", "zbud:colour=red"],
             "--driver": ["pack", file, "--driver"],
             "--threads: Value 0 not in range": ["percpu", "--threads", "0"],

@@ -130,8 +130,11 @@ class SlotPins {
       return false;
     }
     // Acquire: pairs with unpin(), for the last user's writes.
-    return slot.compare_exchange_strong(word, slot_word::with_state(word, slot_word::kBusy),
-                                        std::memory_order_acq_rel, std::memory_order_relaxed);
+    const bool begun =
+        slot.compare_exchange_strong(word, slot_word::with_state(word, slot_word::kBusy),
+                                     std::memory_order_acq_rel, std::memory_order_relaxed);
+    MMKIT_MUTATE(MMKIT_MUTANT_slot_pins_what_is_moved, , detail::hold_window_open();)
+    return begun;
   }
   /// The object is at `place` now. Release: pairs with pin() and take(), for the copied bytes.
   static void end_move(Slot& slot, std::uint64_t place) noexcept {
