@@ -122,7 +122,8 @@ CpuStacks::Stopped::~Stopped() {
 
 std::span<const std::uint32_t> CpuStacks::Stopped::numbers(unsigned cpu,
                                                            std::size_t head) const noexcept {
-  if (!stacks_.is_used(cpu)) return {};
+  // One that somebody has begun to use meanwhile goes on: not for us to look at.
+  if (stacks_.use_[cpu].load(std::memory_order_relaxed) != Use::stopped) return {};
   const std::uint32_t* const count = per_cpu_ptr(stacks_.number(head), cpu);
   return {count + 2, *count};
 }

@@ -263,9 +263,12 @@ std::size_t ZsmallocPool::withdraw(Class& home, unsigned size_class, Closed& clo
   std::size_t withdrawn = 0;
   for (unsigned cpu = 0; cpu < stacks.cpus(); ++cpu) {
     if (stacks.limit(cpu, heads_[size_class]) == 0) continue;
-    stacks.set_limit(cpu, heads_[size_class], 0);
+    MMKIT_MUTATE(
+        MMKIT_MUTANT_zsmalloc_drains_before_limit, stacks.set_limit(cpu, heads_[size_class], 0);, )
     std::uint32_t slots[CpuStacks::kMostNumbers];
     const unsigned count = stacks.drain(cpu, heads_[size_class], slots);
+    MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_drains_before_limit, , detail::hold_window_open();
+                 stacks.set_limit(cpu, heads_[size_class], 0);)
     for (unsigned i = 0; i < count; ++i) {
       --slots[i];  // a number is a slot and one
       detail::tsan_acquire(&engine_.slot(slots[i]));

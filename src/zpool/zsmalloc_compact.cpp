@@ -29,6 +29,7 @@ struct ZsmallocPool::Slice {
   unsigned size_class;
   Zspage* source = nullptr;
   Zspage* target = nullptr;
+  std::uint32_t target_number = kNone;
   unsigned count = 0;
   Move move[kMoves];
 };
@@ -101,6 +102,7 @@ bool ZsmallocPool::begin_slice(Slice& slice) noexcept {
   slice.source = source;
   slice.target = fullest(home);
   if (slice.target == nullptr) return true;  // all others are isolated: end_slice() passes it over
+  slice.target_number = slice.target->number();
   collect(slice);
   for (unsigned i = 0; i < slice.count; ++i) {
     slice.move[i].to = static_cast<std::uint16_t>(slice.target->take_cell(Zspage::kClaimed));
@@ -136,7 +138,10 @@ void ZsmallocPool::move_objects(Slice& slice) noexcept {
     const std::uint64_t word = slot.load(std::memory_order_relaxed);
     const Place from(word);
     // By now it may be dead, and its slot another object's.
-    if (!from.is_at(source.number(), move.from)) continue;
+    if (MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_moves_what_is_elsewhere,
+                     !from.is_at(source.number(), move.from), false)) {
+      continue;
+    }
     if (!SlotPins::begin_move(slot, from.bits())) continue;
     Zspage& target = *slice.target;
     const ZspageBase base = base_of(target.number());
@@ -157,6 +162,8 @@ std::size_t ZsmallocPool::end_slice(Slice& slice) noexcept {
   Class& home = classes_[slice.size_class];
   Closed closed;
   unsigned moved = 0;
+  MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_settles_what_is_gone, static_cast<void>(0),
+               detail::hold_window_open());
   {
     ShortLockGuard lock(home.lock);
     for (unsigned i = 0; i < slice.count; ++i) {
@@ -170,9 +177,10 @@ std::size_t ZsmallocPool::end_slice(Slice& slice) noexcept {
     }
     home.used.store(home.used.load(std::memory_order_relaxed) - slice.count,
                     std::memory_order_relaxed);
-    // Without a claim in it the target may be gone by now.
-    if (slice.count != 0) settle(home, *slice.target, closed);
-    if (moved != 0) take_over_age(slice.target->number(), slice.source->number());
+    // Held by the claims that were not used: without one it may be gone by now.
+    if (MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_settles_what_is_gone, moved != slice.count, moved != 0))
+      settle(home, *slice.target, closed);
+    if (moved != 0) take_over_age(slice.target_number, slice.source->number());
     rejoin(home, *slice.source, closed);
     slice.source->passed_over = moved == 0;
   }

@@ -241,9 +241,14 @@ void ZsmallocPool::for_each_class(
     if (find_zspage(n) == nullptr) continue;
     const unsigned c = base_of(n).size_class();
     if (c >= sizes_.count()) continue;  // gone meanwhile
+    MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_counts_what_is_gone, static_cast<void>(0),
+                 detail::hold_window_open());
     ShortLockGuard lock(classes_[c].lock);
     const Zspage* const zspage = find_zspage(n);
-    if (zspage == nullptr || base_of(n).size_class() != c) continue;
+    if (MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_counts_what_is_gone,
+                     zspage == nullptr || base_of(n).size_class() != c, false)) {
+      continue;
+    }
     ++rows[c].zspages[zspage->group()];
     rows[c].pages += zspage->pages();
     rows[c].objects += zspage->in_use();

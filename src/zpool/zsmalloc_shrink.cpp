@@ -97,15 +97,28 @@ void ZsmallocPool::find_oldest() noexcept {
 bool ZsmallocPool::begin_eviction(Eviction& eviction) noexcept {
   const std::uint32_t number = eviction.number;
   if (find_zspage(number) == nullptr) return false;
+  MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_takes_a_link_for_a_base, static_cast<void>(0),
+               detail::hold_window_open());
   const unsigned size_class = base_of(number).size_class();
-  if (size_class >= sizes_.count()) return false;  // gone meanwhile: that was no base
+  // Gone meanwhile: that was no base.
+  if (MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_takes_a_link_for_a_base, size_class >= sizes_.count(),
+                   false)) {
+    return false;
+  }
   eviction.size_class = size_class;
   Class& home = classes_[size_class];
+  // Around the other: a fork finds the zspage isolated and its eviction in the list, or neither.
+  MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_lists_evictions_late, MutexLock listing(evictions_mutex_);, )
+  MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_evicts_what_is_gone, static_cast<void>(0),
+               detail::hold_window_open());
   {
     ShortLockGuard lock(home.lock);
     // Now that it can no longer go: is it still one, and of the class whose lock this is?
     Zspage* const found = find_zspage(number);
-    if (found == nullptr || base_of(number).size_class() != size_class) return false;
+    if (MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_evicts_what_is_gone,
+                     found == nullptr || base_of(number).size_class() != size_class, false)) {
+      return false;
+    }
     Zspage& zspage = *found;
     if (zspage.isolated || home.evictions == 0xff) return false;
     bool mapped = false;
@@ -126,7 +139,8 @@ bool ZsmallocPool::begin_eviction(Eviction& eviction) noexcept {
     isolate(home, zspage);
     ++home.evictions;
   }
-  MutexLock lock(evictions_mutex_);
+  MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_lists_evictions_late, , detail::hold_window_open();
+               MutexLock listing(evictions_mutex_);)
   evictions_.push_back(eviction);
   return true;
 }
@@ -148,13 +162,11 @@ std::uint64_t ZsmallocPool::evict_objects(const Eviction& eviction) noexcept {
 
 // Back into the lists, as used just now; or it is gone. Returns the pages that left the pool.
 std::size_t ZsmallocPool::end_eviction(Eviction& eviction) noexcept {
-  {
-    MutexLock lock(evictions_mutex_);
-    evictions_.remove(eviction);
-  }
   Class& home = classes_[eviction.size_class];
   Closed closed;
   {
+    MutexLock listing(evictions_mutex_);  // for a fork, see begin_eviction()
+    evictions_.remove(eviction);
     ShortLockGuard lock(home.lock);
     Zspage& zspage = *find_zspage(eviction.number);
     --home.evictions;

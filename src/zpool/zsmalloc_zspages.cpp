@@ -238,7 +238,8 @@ void ZsmallocPool::relist(Class& home, Zspage& zspage) noexcept {
 
 // Out of the lists, for one who will empty it: nobody gets room in it meanwhile.
 void ZsmallocPool::isolate(Class& home, Zspage& zspage) noexcept {
-  delist(home, zspage);
+  MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_isolates_in_the_list, delist(home, zspage),
+               static_cast<void>(0));
   zspage.isolated = true;
   note_state(zspage);
 }

@@ -26,6 +26,7 @@
 #include "support/captured_failure.hpp"
 #include "support/child_process.hpp"
 #include "support/pattern.hpp"
+#include "support/race.hpp"
 #include "support/scale.hpp"
 #include "support/seed.hpp"
 
@@ -33,6 +34,8 @@ namespace mmkit {
 namespace {
 
 using testing::has_pattern;
+using testing::run_threads;
+using testing::SpinBarrier;
 using testing::write_pattern;
 
 constexpr unsigned kThreads = 4;
@@ -42,36 +45,6 @@ std::vector<std::string> registered_types() {
   default_registry().for_each_type([&](std::string_view type) { types.emplace_back(type); });
   return types;
 }
-
-template <class Body>
-void run_threads(unsigned count, Body&& body) {
-  std::vector<std::thread> threads;
-  for (unsigned t = 0; t < count; ++t) threads.emplace_back([&body, t] { body(t); });
-  for (std::thread& thread : threads) thread.join();
-}
-
-// Lets its threads go within some tens of nanoseconds of each other, which a barrier that sleeps
-// does not: what is raced for takes no longer.
-class SpinBarrier {
- public:
-  explicit SpinBarrier(unsigned threads) : threads_(threads) {}
-  void arrive_and_wait() {
-    const std::uint64_t round = round_.load();
-    if (arrived_.fetch_add(1) + 1 == threads_) {
-      arrived_ = 0;
-      round_.fetch_add(1);
-      return;
-    }
-    for (unsigned spins = 1; round_.load() == round; ++spins) {
-      if (spins % 256 == 0) std::this_thread::yield();
-    }
-  }
-
- private:
-  const unsigned threads_;
-  std::atomic<unsigned> arrived_{0};
-  std::atomic<std::uint64_t> round_{0};
-};
 
 std::unique_ptr<SimPageAllocator> make_source() {
   return SimPageAllocator::create({.capacity_bytes = std::size_t{64} << 20}).value();

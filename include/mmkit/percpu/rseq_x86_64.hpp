@@ -347,9 +347,9 @@ template <std::size_t kStride>
                                                  std::uint32_t& item) {
   std::int32_t where;
   std::uint32_t top;
-  // The top is zero from the beginning: so it is when the sequence leaves early.
-  asm volatile(MMKIT_RSEQ_ENTER("2f")
-               "xorl %[top], %[top]\n\t"
+  // The top is zero from the beginning: so it is when the sequence leaves early, also as unready
+  // (before its first step), and also when it begins again (after its last but one).
+  asm volatile("xorl %[top], %[top]\n\t" MMKIT_RSEQ_ENTER("2f") "xorl %[top], %[top]\n\t"
                "cmpl $0, (%[record],%%rax)\n\tjne 2f\n\t"
                "movl (%[counts],%%rax), %%ecx\n\ttestl %%ecx, %%ecx\n\tje 2f\n\t"
                "leaq (%[counts],%%rax), %q[top]\n\tmovl 4(%q[top],%%rcx,4), %[top]\n\t"

@@ -119,11 +119,14 @@ class SlotPins {
   /// Takes a live, unmapped object at `place` away from its users, to be copied; false when it is
   /// mapped, dead or elsewhere. end_move() must follow, soon.
   static bool begin_move(Slot& slot, std::uint64_t place) noexcept {
+    MMKIT_MUTATE(MMKIT_MUTANT_slot_moves_what_went_elsewhere, static_cast<void>(0),
+                 detail::hold_window_open());
     std::uint64_t word = slot.load(std::memory_order_relaxed);
     const bool movable = slot_word::state_of(word) == slot_word::kLive;
     if (MMKIT_MUTATE(MMKIT_MUTANT_slot_moves_what_is_mapped, !movable,
                      slot_word::state_of(word) < slot_word::kLive) ||
-        slot_word::place_of(word) != place) {
+        MMKIT_MUTATE(MMKIT_MUTANT_slot_moves_what_went_elsewhere,
+                     slot_word::place_of(word) != place, false)) {
       return false;
     }
     // Acquire: pairs with unpin(), for the last user's writes.
