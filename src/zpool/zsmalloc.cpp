@@ -19,10 +19,6 @@ constexpr std::uint32_t kKeptShare = 32;
 // Below so many for each that they may keep, everything comes back: far enough from the share above
 // that it happens once while a class halves.
 constexpr std::uint32_t kWithdrawShare = kKeptShare / 2;
-// A class is nearly full when no more than so great a part of its cells is free; then objects of
-// zspages from this group on are kept.
-constexpr std::uint32_t kDenseShare = 16;
-constexpr std::uint8_t kDenseGroup = 5;
 // A generation ends when so great a part of the zspages was used by a call that went the slow way.
 constexpr std::size_t kGenerationShare = 8;
 
@@ -109,7 +105,6 @@ Result<std::uint32_t> ZsmallocPool::refill(unsigned size_class, Gfp gfp) noexcep
       placed += fill_cells(home, *next, hands.subspan(placed), closed);
     }
     if (!nowait) grant(home, size_class);
-    choose_what_to_keep(home);
   }
   lock.unlock();
   close(closed);
@@ -229,7 +224,6 @@ std::size_t ZsmallocPool::give_back(unsigned size_class, Numbers slots) noexcept
   {
     ShortLockGuard lock(home.lock);
     for (const std::uint32_t slot : slots) take_out(home, slot, closed);
-    choose_what_to_keep(home);
     if (is_overgranted(home)) withdraw(home, size_class, closed);
   }
   engine_.give_slots(slots);
@@ -237,16 +231,6 @@ std::size_t ZsmallocPool::give_back(unsigned size_class, Numbers slots) noexcept
 }
 
 // ---------------------------------------------------------------- what CPUs may keep
-
-// A kept object counts as in use, and holds its zspage. In a class that is nearly full that costs
-// nothing, since the room is wanted again at once. In one with holes only objects of full zspages are
-// kept: others would stand in the way of a zspage that is about to become empty.
-void ZsmallocPool::choose_what_to_keep(Class& home) noexcept {
-  const std::uint32_t cells = home.cells.load(std::memory_order_relaxed);
-  const std::uint32_t holes = cells - home.used.load(std::memory_order_relaxed);
-  const std::uint8_t from = holes <= cells / kDenseShare ? kDenseGroup : kFullGroup;
-  home.keeps_from = from;  // each zspage learns it when it changes next
-}
 
 // Some more room on this CPU, within what the class allows.
 void ZsmallocPool::grant(Class& home, unsigned size_class) noexcept {

@@ -241,7 +241,7 @@ void ZsmallocPool::isolate(Class& home, Zspage& zspage) noexcept {
   MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_isolates_in_the_list, delist(home, zspage),
                static_cast<void>(0));
   zspage.isolated = true;
-  note_state(home, zspage);
+  note_state(zspage);
 }
 
 void ZsmallocPool::rejoin(Class& home, Zspage& zspage, Closed& closed) noexcept {
@@ -251,8 +251,8 @@ void ZsmallocPool::rejoin(Class& home, Zspage& zspage, Closed& closed) noexcept 
 
 // Tells those who free what to do with an object of this zspage. Written only where it changes: every
 // mapping reads the word.
-void ZsmallocPool::note_state(const Class& home, const Zspage& zspage) noexcept {
-  const bool keeps = !zspage.isolated && zspage.group() >= home.keeps_from;
+void ZsmallocPool::note_state(const Zspage& zspage) noexcept {
+  const bool keeps = !zspage.isolated && zspage.group() >= kKeepsFromGroup;
   const ZspageBase before = base_of(zspage.number());
   const ZspageBase after = before.with(keeps, zspage.isolated);
   // Relaxed: hints, and nobody else writes it.
@@ -274,7 +274,7 @@ void ZsmallocPool::settle(Class& home, Zspage& zspage, Closed& closed) noexcept 
     closed.push(zspage);
     return;
   }
-  note_state(home, zspage);
+  note_state(zspage);
   if (zspage.listed == Zspage::kInNoList) enlist(home, zspage);
 }
 

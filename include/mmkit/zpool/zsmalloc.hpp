@@ -17,14 +17,15 @@
 //
 // Flow:       allocate: a slot that this CPU has kept, published with one store. None: refill() takes
 //             some cells of the fullest zspage, or of a new one, under the class's lock.
-//             free: one exchange; kept on this CPU if its zspage is full, else given back under the
+//             free: one exchange; kept on this CPU if its zspage is quite full, else given back under the
 //             class's lock. map, unmap: one exchange each.
 //             compact: in slices of some objects, each copied while only its own users would wait.
 //             shrink: evicts whole zspages, least recently used generation first.
 //
-// Why only objects of full zspages are kept: an object that is kept counts as in use, and would hold a
-// sparse zspage that is about to become empty. A class keeps at most a 32nd of its objects, over
-// all CPUs, and gives all back whenever it has shrunk to half; so an empty pool has no pages.
+// Why only objects of zspages that are four fifths full are kept: one that is kept counts as in use, and
+// would hold a sparse zspage that is about to become empty. A class keeps at most a 32nd of its
+// objects, over all CPUs, and gives all back whenever it has shrunk to half; so an empty pool has
+// no pages.
 //
 // A generation is a count that grows as the pool is used; a zspage carries the one in which it last
 // got an object or a touch. There is no list to keep in order, and nothing to lock.
@@ -208,7 +209,6 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
     std::atomic<std::uint32_t> returned{0};  // cells that were in use and are not, ever
     std::uint16_t granted = 0;               // room on the stacks of all CPUs
     std::uint8_t evictions = 0;              // zspages that are being emptied by a shrink
-    std::uint8_t keeps_from = kFullGroup;    // objects of zspages as full as this
   };
   struct Params {
     const SizeClasses* sizes;
@@ -222,6 +222,8 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
 
   static constexpr std::uint32_t kNone = Zspage::kNone;
   static constexpr std::uint8_t kFullGroup = 10;
+  // Objects of zspages as full as this are kept: room in emptier ones may soon be no room at all.
+  static constexpr std::uint8_t kKeepsFromGroup = 8;
   static constexpr unsigned kMostRefill = CpuStacks::kMostNumbers / 2;
 
   ZsmallocPool(BackendEnv&& env, const Params& params) noexcept;
@@ -293,7 +295,6 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
       MMKIT_REQUIRES(home.lock);
   std::size_t fill_cells(Class& home, Zspage& zspage, Numbers slots, Closed& closed) noexcept
       MMKIT_REQUIRES(home.lock);
-  void choose_what_to_keep(Class& home) noexcept MMKIT_REQUIRES(home.lock);
   Status give_back(unsigned size_class, std::uint32_t index) noexcept;
   Handle count_and_publish(std::uint32_t index, std::size_t size_bytes) noexcept;
   Status count_and_give_back(Handle handle, std::uint64_t word) noexcept;
@@ -321,7 +322,7 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   void relist(Class& home, Zspage& zspage) noexcept MMKIT_REQUIRES(home.lock);
   void isolate(Class& home, Zspage& zspage) noexcept MMKIT_REQUIRES(home.lock);
   void rejoin(Class& home, Zspage& zspage, Closed& closed) noexcept MMKIT_REQUIRES(home.lock);
-  void note_state(const Class& home, const Zspage& zspage) noexcept MMKIT_REQUIRES(home.lock);
+  void note_state(const Zspage& zspage) noexcept;
   void settle(Class& home, Zspage& zspage, Closed& closed) noexcept MMKIT_REQUIRES(home.lock);
   void take_out(Class& home, std::uint32_t slot, Closed& closed) noexcept MMKIT_REQUIRES(home.lock);
   Zspage* fullest(Class& home) noexcept MMKIT_REQUIRES(home.lock);
