@@ -12,7 +12,7 @@
 //   - a compaction leaves fewer free cells in a class than a zspage has, unless some are mapped
 //   - the callback is asked only for what lives, is not mapped and is not being asked for already;
 //     of zspages clearly older than others first
-// The callback does all the odd things that a callback may do.
+// The callback does all the odd things that a callback may do. One file, since a duel is one thing.
 //
 // Load: kOperations times MMKIT_SCALE, spread over all configurations. Structures are validated after
 // each of the first 10^4 operations, and after each 10^4-th from there on.
@@ -616,7 +616,7 @@ Regime any_regime(std::uint64_t n, std::mt19937_64& random) {
   constexpr std::size_t kChains[] = {4, 8, 16};
   constexpr std::size_t kSizes[][2] = {
       {1, kPageSize}, {1, 130}, {33, 48}, {2900, kPageSize}, {450, 900}};
-  constexpr std::size_t kLive[] = {8, 50, 200};
+  constexpr std::size_t kLive[] = {8, 50, 200, 1500};
   const auto& sizes = kSizes[random() % std::size(kSizes)];
   Regime regime{.chain_pages = kChains[n % 3],
                 .cache = n / 3 % 2 == 0 ? 0U : 32U,
@@ -624,7 +624,8 @@ Regime any_regime(std::uint64_t n, std::mt19937_64& random) {
                 .evictable = n / 12 % 2 == 0,
                 .least_bytes = sizes[0],
                 .most_bytes = sizes[1],
-                .live = kLive[random() % std::size(kLive)]};
+                // The first is looked through after each operation.
+                .live = kLive[random() % (n == 0 ? 2 : std::size(kLive))]};
   if (n / 6 % 2 == 0) {
     const std::size_t enough = regime.live * (sizes[0] + sizes[1]) / 2 / kPageSize + 2;
     regime.limit_pages = 1 + random() % (2 * enough);
