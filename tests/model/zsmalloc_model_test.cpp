@@ -277,6 +277,7 @@ class Duel {
     const Result<Handle> handle = stored ? pool_->store(testing::make_pattern(size_bytes, key), gfp)
                                          : pool_->allocate(size_bytes, gfp);
     note_passed_over();
+    note_survivor();
     flight_.pop_back();
     if (!handle) {
       require(handle.error() == Errc::out_of_memory, "no room is out_of_memory");
@@ -416,6 +417,7 @@ class Duel {
     note_passed_over();
     const ShrinkOutcome done = pool_->shrink(pages);
     note_passed_over();
+    note_survivor();
     flight_.pop_back();
     if (!regime_.evictable || before == 0) {
       require(!done.status && done.status.error() == Errc::invalid_argument &&
@@ -440,6 +442,12 @@ class Duel {
     for (auto& [address, run] : runs_) {
       if (run.pins != 0) run.used_before = allocated_;
     }
+  }
+
+  // One that was not emptied counts as used when that was over.
+  void note_survivor() {
+    const auto at = runs_.find(flight_.back());
+    if (at != runs_.end()) at->second.used_after = at->second.used_before = allocated_;
   }
 
   void compact() {
@@ -503,6 +511,7 @@ class Duel {
     if (flight_.back() != run) {
       require(!in_flight(run), "a zspage is emptied by one shrink at a time");
       if (flight_.size() == 1 && regime_.cache == 0) check_age(runs_.at(run));
+      note_survivor();
       flight_.back() = run;
     }
     runs_.at(run).used_before = allocated_;
