@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <mmkit/base/mutant.hpp>
+#include <mmkit/base/short_lock.hpp>
 #include <new>
 
 namespace mmkit {
@@ -16,13 +17,14 @@ CpuStacks::~CpuStacks() {
 Status CpuStacks::create(std::size_t record_bytes) noexcept {
   PercpuAllocator& memory = PercpuAllocator::instance();
   // Only CPUs that can exist ever get here; memory beyond them stays untouched.
-  cpus_ = std::min(memory.units(), possible_cpus());
-  use_.reset(new (std::nothrow) std::atomic<Use>[cpus_]());
+  const unsigned cpus = std::min(memory.units(), possible_cpus());
+  use_.reset(new (std::nothrow) std::atomic<Use>[cpus]());
   if (use_ == nullptr) return fail(Errc::out_of_memory);
   const Result<PercpuPtr<std::byte>> records = memory.allocate(record_bytes, kPercpuMaxAlign);
   if (!records) return fail(records.error());
   records_ = *records;
   record_bytes_ = record_bytes;
+  cpus_ = cpus;
   return {};
 }
 
@@ -64,8 +66,12 @@ void CpuStacks::unlock(unsigned cpu) noexcept {
 
 unsigned CpuStacks::drain(unsigned cpu, std::size_t head, std::uint32_t* out) noexcept {
   lock(cpu);
-  MMKIT_MUTATE(MMKIT_MUTANT_cpu_stacks_drain_without_barrier, detail::percpu_barrier(cpu),
-               static_cast<void>(0));
+  // Sequences that begin from here on see the lock word. Where this thread is on that very CPU now,
+  // none is under way there: who was interrupted in one begins it again.
+  const bool here = detail::single_threaded() || this_cpu_index() == cpu;
+  MMKIT_MUTATE(MMKIT_MUTANT_cpu_stacks_drain_without_barrier,
+               if (!here) detail::percpu_barrier(cpu);
+               , static_cast<void>(here);)
   std::uint32_t* const count = per_cpu_ptr(number(head), cpu);
   const std::uint32_t numbers = *count;
   std::copy_n(count + 2, numbers, out);

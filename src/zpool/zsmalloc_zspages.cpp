@@ -13,17 +13,23 @@
 namespace mmkit {
 namespace {
 
-// Memory of descriptors for zspages of so many cells, how much of it is kept for calls that must not
-// wait, and which Zspage::block says so. Most classes have at most 32 objects a zspage.
+// Memory of descriptors for zspages of so many cells, and how much of it at least is kept for calls
+// that must not wait. Most classes have at most 32 objects a zspage; of that size there is one more for
+// every 64 zspages.
 constexpr unsigned kSpareCells[] = {32, SizeClasses::kMostObjects};
 constexpr std::uint32_t kSparesKept[] = {8, 2};
-constexpr std::uint8_t kOwnBlock = 2;
+constexpr std::size_t kZspagesPerSpare = 64;
+// What Zspage::block says of others: memory of its own, or the last page of its run.
+constexpr std::uint8_t kOwnBlock = 2, kInRun = 3;
 // Numbers kept for the same callers.
 constexpr std::uint32_t kKeptNumbers = 16;
 // A pool that can evict takes shorter runs only as long as it is no larger than this: beyond, an
 // eviction makes room for a whole one.
 constexpr std::size_t kSmallPoolPages = 64;
 
+unsigned cells_of(std::size_t pages, std::size_t object_bytes) noexcept {
+  return static_cast<unsigned>(pages * kPageSize / object_bytes);
+}
 constexpr std::size_t block_bytes(unsigned cells, std::uint8_t block) noexcept {
   return Zspage::bytes_for(block == kOwnBlock ? cells : kSpareCells[block]);
 }
@@ -60,10 +66,18 @@ void* ZsmallocPool::take_descriptor(unsigned cells, bool nowait, std::uint8_t* b
   return nullptr;
 }
 
+// How many spares of a kind there should be.
+std::uint32_t ZsmallocPool::spares_wanted(std::uint8_t kind) const noexcept {
+  const std::size_t zspages = zspages_.load(std::memory_order_relaxed);
+  return kSparesKept[kind] +
+         (kind == 0 ? static_cast<std::uint32_t>(zspages / kZspagesPerSpare) : 0);
+}
+
 void ZsmallocPool::give_descriptor(void* memory, unsigned cells, std::uint8_t block) noexcept {
+  if (block == kInRun) return;
   if (block != kOwnBlock) {
     ShortLockGuard lock(numbers_lock_);
-    if (spare_count_[block] < kSparesKept[block]) {
+    if (spare_count_[block] < spares_wanted(block)) {
       spares_[block] = ::new (memory) Spare{spares_[block]};
       ++spare_count_[block];
       return;
@@ -79,7 +93,7 @@ void ZsmallocPool::keep_descriptors_ready() noexcept {
     while (true) {
       {
         ShortLockGuard lock(numbers_lock_);
-        if (spare_count_[kind] >= kSparesKept[kind]) break;
+        if (spare_count_[kind] >= spares_wanted(kind)) break;
       }
       const std::size_t bytes = Zspage::bytes_for(kSpareCells[kind]);
       void* const memory = ::operator new(bytes, std::nothrow);
@@ -149,11 +163,25 @@ Result<PageRun> ZsmallocPool::take_run(std::size_t pages, Gfp gfp) noexcept {
 Result<Zspage*> ZsmallocPool::open(unsigned size_class, Gfp gfp) noexcept {
   const bool nowait = has(gfp, Gfp::nowait);
   const std::size_t object_bytes = sizes_[size_class].size_bytes;
-  const Result<PageRun> run = take_run(best_length(size_class), gfp);
+  Result<PageRun> run = take_run(best_length(size_class), gfp);
   if (!run) return fail(run.error());
-  const auto cells = static_cast<unsigned>(run->pages * kPageSize / object_bytes);
+  std::size_t pages = run->pages;
   std::uint8_t block = 0;
-  void* const memory = take_descriptor(cells, nowait, &block);
+  void* memory = take_descriptor(cells_of(pages, object_bytes), nowait, &block);
+  if (memory == nullptr && nowait) {
+    // No memory is ready for it but pages: one page more, behind the objects.
+    source_.free_pages(*run);
+    run = take_run(pages + 1, gfp);
+    if (!run) return fail(run.error());
+    if (run->pages == 1) {
+      source_.free_pages(*run);
+      return fail(Errc::out_of_memory);
+    }
+    pages = run->pages - 1;
+    memory = run->data + pages * kPageSize;
+    block = kInRun;
+  }
+  const unsigned cells = cells_of(pages, object_bytes);
   const Result<std::uint32_t> number =
       memory != nullptr ? take_number(nowait) : Result<std::uint32_t>(fail(Errc::out_of_memory));
   if (!number) {
@@ -322,9 +350,9 @@ void ZsmallocPool::end(Zspage& zspage) noexcept {
   const PageRun run = zspage.run(base_of(number).data());
   const std::uint8_t block = zspage.block;
   const unsigned cells = zspage.cells();
+  give_descriptor(&zspage, cells, block);
   source_.free_pages(run);
   give_number(number);
-  give_descriptor(&zspage, cells, block);
 }
 
 }  // namespace mmkit

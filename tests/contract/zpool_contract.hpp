@@ -2,8 +2,9 @@
 //
 // ZpoolContract - the fixture of the tests that every driver passes.
 //
-// A suite derives from it and is instantiated once for each type that the default registry lists,
-// so a new driver is under test the moment it is registered. Nothing here knows a driver: what one
+// A suite derives from it and is instantiated once for each type that the default registry lists, and
+// for variants of some (driver_variants.hpp), so a new driver is under test the moment it is
+// registered. Nothing here knows a driver: what one
 // can do is read from its traits.
 #pragma once
 
@@ -15,27 +16,22 @@
 #include <string>
 #include <vector>
 
+#include "support/driver_variants.hpp"
 #include "support/tracked_objects.hpp"
 
 namespace mmkit::testing {
 
-inline std::vector<std::string> registered_types() {
-  std::vector<std::string> types;
-  default_registry().for_each_type([&](std::string_view type) { types.emplace_back(type); });
-  return types;
+inline std::string variant_as_test_name(const ::testing::TestParamInfo<DriverVariant>& info) {
+  return info.param.name();
 }
 
-inline std::string type_as_test_name(const ::testing::TestParamInfo<std::string>& info) {
-  return info.param;
-}
+/// Instantiates a suite for every registered type, and for variants of some.
+#define MMKIT_FOR_EACH_DRIVER(Suite)                                                 \
+  INSTANTIATE_TEST_SUITE_P(Driver, Suite,                                            \
+                           ::testing::ValuesIn(::mmkit::testing::driver_variants()), \
+                           ::mmkit::testing::variant_as_test_name)
 
-/// Instantiates a suite for every registered type.
-#define MMKIT_FOR_EACH_DRIVER(Suite)                                                  \
-  INSTANTIATE_TEST_SUITE_P(Driver, Suite,                                             \
-                           ::testing::ValuesIn(::mmkit::testing::registered_types()), \
-                           ::mmkit::testing::type_as_test_name)
-
-class ZpoolContract : public ::testing::TestWithParam<std::string> {
+class ZpoolContract : public ::testing::TestWithParam<DriverVariant> {
  protected:
   // A range that also fits where addresses are few, such as under valgrind.
   void SetUp() override { make_source({.capacity_bytes = std::size_t{1} << 30}); }
@@ -57,7 +53,9 @@ class ZpoolContract : public ::testing::TestWithParam<std::string> {
     return options;
   }
   Result<std::unique_ptr<Zpool>> try_make(ZpoolOptions options = {}) {
-    return Zpool::create(GetParam(), on_source(std::move(options)));
+    // What a test asks for comes last, and counts.
+    options.params = params() + " " + options.params;
+    return Zpool::create(type(), on_source(std::move(options)));
   }
   /// A pool of its own, which ends before the test does.
   std::unique_ptr<Zpool> make(ZpoolOptions options = {}) {
@@ -69,7 +67,9 @@ class ZpoolContract : public ::testing::TestWithParam<std::string> {
     return *pool_;
   }
 
-  DriverTraits traits() const { return default_registry().traits(GetParam()).value(); }
+  const std::string& type() const { return GetParam().type; }
+  const std::string& params() const { return GetParam().params; }
+  DriverTraits traits() const { return default_registry().traits(type()).value(); }
   std::size_t max_bytes() const { return traits().max_object_bytes; }
   std::size_t held_pages() const { return source_->stats().held_pages; }
 

@@ -24,9 +24,9 @@ class ZpoolLife : public testing::ZpoolContract {};
 MMKIT_FOR_EACH_DRIVER(ZpoolLife);
 
 TEST_P(ZpoolLife, IsKnownByItsType) {
-  EXPECT_TRUE(default_registry().has_pool(GetParam()));
+  EXPECT_TRUE(default_registry().has_pool(type()));
   const std::unique_ptr<Zpool> pool = make();
-  EXPECT_EQ(pool->type(), GetParam());
+  EXPECT_EQ(pool->type(), type());
 }
 
 TEST_P(ZpoolLife, HasSensibleTraits) {
@@ -48,7 +48,7 @@ TEST_P(ZpoolLife, KeepsItsName) {
 }
 
 TEST_P(ZpoolLife, TakesThePagesOfTheProcessWhenGivenNone) {
-  const Result<std::unique_ptr<Zpool>> pool = Zpool::create(GetParam());
+  const Result<std::unique_ptr<Zpool>> pool = Zpool::create(type());
   ASSERT_TRUE(pool);
   TrackedObjects objects(**pool);
   for (int i = 0; i < 10; ++i) objects.add(1000);
@@ -91,11 +91,40 @@ const Parameters kReclaimRetries = {
      "reclaim_retries=0x8", "reclaim_retries=1.5", "reclaim_retries=99999999999999999999999",
      "reclaim_retries= 8", "reclaim_retries =8", "Reclaim_retries=8", "reclaim_retries=8=8",
      "reclaim_retries=8;reclaim_retries=8", "reclaim_retries=8,floor=1", "reclaim_retries=8\t"}};
-const std::map<std::string, Parameters, std::less<>> kParameters = {{"zbud", kReclaimRetries},
-                                                                    {"z3fold", kReclaimRetries}};
+const Parameters kChainAndCache = {
+    {"chain_pages=4", "chain_pages=8", "chain_pages=16", "cache=0", "cache=1", "cache=64",
+     "cache=63,chain_pages=16", "chain_pages=4 cache=2", "chain_pages=4,chain_pages=8", " cache=3 ",
+     ",cache=3,"},
+    {"chain_pages",
+     "chain_pages=",
+     "chain_pages=0",
+     "chain_pages=1",
+     "chain_pages=5",
+     "chain_pages=32",
+     "chain_pages=-4",
+     "chain_pages=+4",
+     "chain_pages=4x",
+     "chain_pages=0x4",
+     "chain_pages=4.0",
+     "chain_pages=99999999999999999999999",
+     "chain_pages= 4",
+     "chain_pages =4",
+     "Chain_pages=4",
+     "cache",
+     "cache=",
+     "cache=65",
+     "cache=-1",
+     "cache=1k",
+     "cache=99999999999999999999999",
+     "cache=1;chain_pages=4",
+     "cache=1,floor=1",
+     "reclaim_retries=8",
+     "cache=8\t"}};
+const std::map<std::string, Parameters, std::less<>> kParameters = {
+    {"zbud", kReclaimRetries}, {"z3fold", kReclaimRetries}, {"zsmalloc", kChainAndCache}};
 
 TEST_P(ZpoolLife, HoldsItsParametersToTheirRanges) {
-  const auto known = kParameters.find(GetParam());
+  const auto known = kParameters.find(type());
   if (known == kParameters.end()) GTEST_SKIP() << "no parameters noted for this driver";
   for (const std::string& params : known->second.good) {
     EXPECT_TRUE(try_make({.params = params})) << params;
@@ -127,7 +156,7 @@ TEST_P(ZpoolLife, ReportsTheObjectsThatItLeavesBehind) {
     EXPECT_GT(held_pages(), 0u);
     pool.reset();
     EXPECT_EQ(held_pages(), 0u) << "its pages go back all the same";
-    const CapturedReport expected{GetParam(), "leaky", "objects left at destruction", count};
+    const CapturedReport expected{type(), "leaky", "objects left at destruction", count};
     ASSERT_FALSE(leaks.reports().empty());
     EXPECT_EQ(leaks.reports().back(), expected);
   }

@@ -24,6 +24,7 @@
 
 #include "fault/zpool_failing_heap.hpp"
 #include "support/pattern.hpp"
+#include "support/percpu_threads.hpp"
 
 namespace mmkit {
 namespace {
@@ -123,6 +124,8 @@ struct Step {
   std::function<Status(Bench&)> run;
   // Whether a failed step may have evicted: all else stays.
   bool may_evict = false;
+  // Whether what it evicted may have been stored again by the callback.
+  bool may_store = false;
   // Allocations that may fail inside a failed step.
   std::uint64_t most_failures = 1;
 };
@@ -185,7 +188,9 @@ class ZpoolFault : public ::testing::TestWithParam<const char*> {
         {
           const Outcome outcome = run(scenario, what, n, how);
           denied = outcome.denied != 0;
-          EXPECT_EQ(outcome.layout, whole.layout) << "allocation " << n;
+          if (places_by_page()) {
+            EXPECT_EQ(outcome.layout, whole.layout) << "allocation " << n;
+          }
         }
         EXPECT_EQ(FailingHeap::live_blocks(), blocks) << "allocation " << n;
         EXPECT_EQ(FailingHeap::live_bytes(), bytes) << "allocation " << n;
@@ -197,6 +202,14 @@ class ZpoolFault : public ::testing::TestWithParam<const char*> {
     }
     return points;
   }
+
+  // Where each page is asked for by itself a denial changes no place. A driver that asks for runs may
+  // get by with a shorter one.
+  static bool places_by_page() {
+    return default_registry().traits(GetParam()).value().most_run_pages == 1;
+  }
+  // A page is asked for by half the objects; a run by a few.
+  static std::uint64_t fewest_points() { return places_by_page() ? 20 : 6; }
 
   Status make_pool(Bench& bench, std::size_t limit_pages = 0, EvictFn evict = {}) {
     ZpoolOptions options;
@@ -220,6 +233,8 @@ class ZpoolFault : public ::testing::TestWithParam<const char*> {
     return steps;
   }
 
+  // On one CPU: where an object goes may depend on the CPU.
+  testing::PinnedThread pinned_;
   std::unique_ptr<SimPageAllocator> source_ =
       SimPageAllocator::create({.capacity_bytes = std::size_t{32} << 20}).value();
 
@@ -233,6 +248,7 @@ class ZpoolFault : public ::testing::TestWithParam<const char*> {
     if (bench.pool == nullptr || !before) return;
     EXPECT_TRUE(bench.pool->validate());
     const ZpoolStats now = bench.pool->stats();
+    if (step.may_store) return;
     const std::uint64_t evicted = now.evicted - before->evicted;
     EXPECT_EQ(now.objects, before->objects - evicted);
     EXPECT_EQ(now.allocations, before->allocations);
@@ -262,9 +278,10 @@ std::size_t size_of(std::size_t i) {
 TEST_P(ZpoolFault, StoreChangesNothingWhenItFails) {
   const Scenario few{with_pool(),
                      repeat(40, [](Bench& b, std::size_t i) { return b.store(size_of(i)); })};
-  EXPECT_GE(deny_each(few, Denied::pages), 20u);
-  // So many that handles and descriptors are added.
-  const Scenario many{with_pool(), repeat(2200, [](Bench& b, std::size_t i) {
+  EXPECT_GE(deny_each(few, Denied::pages), fewest_points());
+  // So many that handles and descriptors are added; those of runs are added one by one.
+  const std::size_t objects = places_by_page() ? 2200 : 300;
+  const Scenario many{with_pool(), repeat(objects, [](Bench& b, std::size_t i) {
                         return b.store(i % 2 == 0 ? 2000 : 1900);
                       })};
   EXPECT_GE(deny_each(many, Denied::metadata), 3u);
@@ -274,7 +291,7 @@ TEST_P(ZpoolFault, AllocateChangesNothingWhenItFails) {
   const Scenario scenario{with_pool(), repeat(40, [](Bench& b, std::size_t i) {
                             return b.allocate(size_of(i), i % 2 == 0 ? Gfp::zero : Gfp::kernel);
                           })};
-  EXPECT_GE(deny_each(scenario, Denied::pages), 20u);
+  EXPECT_GE(deny_each(scenario, Denied::pages), fewest_points());
 }
 
 // Takes and frees pages so that the page source has some that were touched, then asks for no other.
@@ -287,7 +304,7 @@ TEST_P(ZpoolFault, NowaitChangesNothingWhenItFailsAndAsksForNoMetadata) {
   };
   const Scenario scenario{
       warm, repeat(40, [](Bench& b, std::size_t i) { return b.store(size_of(i), Gfp::nowait); })};
-  EXPECT_GE(deny_each(scenario, Denied::pages), 20u);
+  EXPECT_GE(deny_each(scenario, Denied::pages), fewest_points());
   EXPECT_EQ(deny_each(scenario, Denied::metadata), 0u);
 }
 
@@ -298,8 +315,11 @@ TEST_P(ZpoolFault, EvictionAtTheLimitChangesNothingElseWhenPagesAreDenied) {
   Scenario scenario{with_pool(8, evict),
                     repeat(60, [](Bench& b, std::size_t i) { return b.store(size_of(i)); })};
   for (Step& step : scenario.steps) step.may_evict = true;
-  EXPECT_GE(deny_each(scenario, Denied::pages), 20u);
-  EXPECT_EQ(deny_each(scenario, Denied::metadata), 0u);
+  EXPECT_GE(deny_each(scenario, Denied::pages), fewest_points());
+  const std::uint64_t points = deny_each(scenario, Denied::metadata);
+  if (places_by_page()) {
+    EXPECT_EQ(points, 0u);  // what describes pages stays, what describes runs comes with them
+  }
 }
 
 // The callback stores a small copy of what it evicts; when it cannot, it refuses.
@@ -334,7 +354,11 @@ TEST_P(ZpoolFault, ShrinkLosesNothingWhenItsCallbackCannotAllocate) {
   };
   // The callback is asked for as many pages as a shrink looks at before it gives up.
   for (int i = 0; i < 4; ++i) {
-    scenario.steps.push_back({.run = shrink, .most_failures = ZbudPool::kDefaultReclaimRetries});
+    // Of the objects that leave together some may be gone before one is refused.
+    scenario.steps.push_back({.run = shrink,
+                              .may_evict = !places_by_page(),
+                              .may_store = !places_by_page(),
+                              .most_failures = ZbudPool::kDefaultReclaimRetries});
   }
   const Outcome whole = run(scenario, Denied::nothing, 1, HowOften::once);
   EXPECT_EQ(whole.failed_steps, 0u);
@@ -343,9 +367,12 @@ TEST_P(ZpoolFault, ShrinkLosesNothingWhenItsCallbackCannotAllocate) {
     for (std::uint64_t n = 1;; ++n) {
       const Outcome outcome = run(scenario, Denied::pages, n, how);
       EXPECT_EQ(source_->stats().held_pages, 0u);
-      // Which objects went differs, by the page that was passed over; how many does not.
-      EXPECT_EQ(std::count(outcome.layout.begin(), outcome.layout.end(), 0u),
-                std::count(whole.layout.begin(), whole.layout.end(), 0u));
+      // Which objects went differs, by the page that was passed over; how many does not, where each
+      // page has one.
+      if (places_by_page()) {
+        EXPECT_EQ(std::count(outcome.layout.begin(), outcome.layout.end(), 0u),
+                  std::count(whole.layout.begin(), whole.layout.end(), 0u));
+      }
       failed_steps += outcome.failed_steps;
       if (outcome.denied == 0 || HasFailure()) break;
     }
@@ -384,7 +411,7 @@ TEST_P(ZpoolFault, AMappingThatCannotBeCountedIsNotMade) {
 
 // Named here and not asked of the default registry, which would register the fork handlers of this
 // process before the tests of that begin.
-constexpr const char* kTypes[] = {"zbud", "z3fold"};
+constexpr const char* kTypes[] = {"zbud", "z3fold", "zsmalloc"};
 INSTANTIATE_TEST_SUITE_P(Driver, ZpoolFault, ::testing::ValuesIn(kTypes),
                          [](const auto& type) { return std::string(type.param); });
 

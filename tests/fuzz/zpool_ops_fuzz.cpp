@@ -2,7 +2,7 @@
 //
 // Zpool operations - any bytes are a script of operations on a pool, run beside a tiny model.
 //
-//   byte 0         which type of the registry
+//   byte 0         which driver, or variant of one (driver_variants.hpp)
 //   byte 1         limit in pages, 0: none; the highest bit: not evictable
 //   5 bytes each   an operation: kind, which (2), choices (2)
 //
@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "support/driver_variants.hpp"
 #include "support/zpool_script.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
@@ -36,13 +37,8 @@ mmkit::PageSource& pages() {
       mmkit::SimPageAllocator::create({.capacity_bytes = std::size_t{16} << 20}).value();
   return *source;
 }
-const std::vector<std::string>& types() {
-  static const std::vector<std::string> all = [] {
-    std::vector<std::string> found;
-    mmkit::default_registry().for_each_type(
-        [&](std::string_view type) { found.emplace_back(type); });
-    return found;
-  }();
+const std::vector<mmkit::testing::DriverVariant>& variants() {
+  static const auto all = mmkit::testing::driver_variants();
   return all;
 }
 
@@ -60,7 +56,9 @@ void require(bool well, const ZpoolScript& script) {
 
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size < kHeaderBytes) return 0;
-  ZpoolScript script({.type = types()[data[0] % types().size()],
+  const mmkit::testing::DriverVariant& variant = variants()[data[0] % variants().size()];
+  ZpoolScript script({.type = variant.type,
+                      .params = variant.params,
                       .pages = &pages(),
                       .limit_pages = data[1] % std::size_t{kNotEvictable},
                       .evictable = (data[1] & kNotEvictable) == 0});

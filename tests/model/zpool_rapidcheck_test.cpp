@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "support/driver_variants.hpp"
 #include "support/scale.hpp"
 #include "support/seed.hpp"
 #include "support/zpool_script.hpp"
@@ -40,13 +41,7 @@ using testing::ScriptOp;
 using testing::ScriptPool;
 using testing::ZpoolScript;
 
-std::vector<std::string> registered_types() {
-  std::vector<std::string> types;
-  default_registry().for_each_type([&](std::string_view type) { types.emplace_back(type); });
-  return types;
-}
-
-class ZpoolRapidcheck : public ::testing::TestWithParam<std::string> {
+class ZpoolRapidcheck : public ::testing::TestWithParam<testing::DriverVariant> {
  protected:
   // Runs a property so many times, from the seed of the test run, and reports the shortest failure.
   template <class Property>
@@ -56,7 +51,7 @@ class ZpoolRapidcheck : public ::testing::TestWithParam<std::string> {
     params.maxSuccess = static_cast<int>(testing::scaled(2000, 100));
     params.maxSize = 200;
     rc::detail::TestMetadata metadata;
-    metadata.id = GetParam();
+    metadata.id = GetParam().name();
     const rc::detail::TestResult result =
         rc::detail::checkTestable(std::forward<Property>(property), metadata, params);
     if (result.template is<rc::detail::SuccessResult>()) return;
@@ -83,7 +78,8 @@ class ZpoolRapidcheck : public ::testing::TestWithParam<std::string> {
 
 TEST_P(ZpoolRapidcheck, AnyScriptKeepsEveryObjectAndEveryPage) {
   check(1, [this](const std::vector<ScriptOp>& ops) {
-    ZpoolScript script({.type = GetParam(), .pages = source_.get()});
+    ZpoolScript script(
+        {.type = GetParam().type, .params = GetParam().params, .pages = source_.get()});
     run(script, ops);
   });
 }
@@ -91,13 +87,13 @@ TEST_P(ZpoolRapidcheck, AnyScriptKeepsEveryObjectAndEveryPage) {
 TEST_P(ZpoolRapidcheck, AnyScriptStaysWithinItsLimit) {
   check(2, [this](const std::vector<ScriptOp>& ops, bool evictable) {
     const std::size_t limit = *rc::gen::inRange<std::size_t>(1, 12);
-    ZpoolScript script({GetParam(), source_.get(), limit, evictable});
+    ZpoolScript script({GetParam().type, GetParam().params, source_.get(), limit, evictable});
     run(script, ops);
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Driver, ZpoolRapidcheck, ::testing::ValuesIn(registered_types()),
-                         [](const auto& type) { return type.param; });
+INSTANTIATE_TEST_SUITE_P(Driver, ZpoolRapidcheck, ::testing::ValuesIn(testing::driver_variants()),
+                         [](const auto& variant) { return variant.param.name(); });
 
 }  // namespace
 }  // namespace mmkit

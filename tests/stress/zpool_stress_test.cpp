@@ -25,6 +25,7 @@
 
 #include "support/captured_failure.hpp"
 #include "support/child_process.hpp"
+#include "support/driver_variants.hpp"
 #include "support/pattern.hpp"
 #include "support/race.hpp"
 #include "support/scale.hpp"
@@ -39,12 +40,6 @@ using testing::SpinBarrier;
 using testing::write_pattern;
 
 constexpr unsigned kThreads = 4;
-
-std::vector<std::string> registered_types() {
-  std::vector<std::string> types;
-  default_registry().for_each_type([&](std::string_view type) { types.emplace_back(type); });
-  return types;
-}
 
 std::unique_ptr<SimPageAllocator> make_source() {
   return SimPageAllocator::create({.capacity_bytes = std::size_t{64} << 20}).value();
@@ -537,7 +532,7 @@ TEST_P(ZpoolStress, AForkFindsThePoolWholeAndCanUseAndEndIt) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Driver, ZpoolStress, ::testing::ValuesIn(registered_types()),
+INSTANTIATE_TEST_SUITE_P(Driver, ZpoolStress, ::testing::ValuesIn(testing::registered_types()),
                          [](const auto& type) { return type.param; });
 
 }  // namespace

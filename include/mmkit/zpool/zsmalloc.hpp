@@ -81,8 +81,11 @@ struct ZsmallocClassStats {
 class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
  public:
   static constexpr std::string_view kType = "zsmalloc";
-  static constexpr DriverTraits kTraits{
-      .max_object_bytes = kPageSize, .can_shrink = true, .can_compact = true, .highmem = true};
+  static constexpr DriverTraits kTraits{.max_object_bytes = kPageSize,
+                                        .can_shrink = true,
+                                        .can_compact = true,
+                                        .highmem = true,
+                                        .most_run_pages = SizeClasses::kMostChainPages};
   static constexpr unsigned kDefaultChainPages = 8;
   static constexpr unsigned kDefaultCacheObjects = 32;
   /// Zspages whose objects one step of a shrink asks for before it gives up.
@@ -316,6 +319,7 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   void* take_descriptor(unsigned cells, bool nowait, std::uint8_t* block) noexcept;
   void give_descriptor(void* memory, unsigned cells, std::uint8_t block) noexcept;
   void keep_descriptors_ready() noexcept;
+  std::uint32_t spares_wanted(std::uint8_t kind) const noexcept;
   void adopt(Class& home, Zspage& zspage) noexcept MMKIT_REQUIRES(home.lock);
   void enlist(Class& home, Zspage& zspage) noexcept MMKIT_REQUIRES(home.lock);
   void delist(Class& home, Zspage& zspage) noexcept MMKIT_REQUIRES(home.lock);
