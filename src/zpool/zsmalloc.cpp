@@ -104,7 +104,7 @@ Result<std::uint32_t> ZsmallocPool::refill(unsigned size_class, Gfp gfp) noexcep
       if (next == nullptr) break;
       placed += fill_cells(home, *next, hands.subspan(placed), closed);
     }
-    if (!nowait) grant(home, size_class);
+    if (!nowait) grant(home, size_class, closed);
   }
   lock.unlock();
   close(closed);
@@ -209,8 +209,12 @@ Status ZsmallocPool::give_back(unsigned size_class, std::uint32_t index) noexcep
       slots[count++] = kept;
     }
     if (limit < capacities_[size_class]) {
-      ShortLockGuard lock(classes_[size_class].lock);
-      grant(classes_[size_class], size_class);
+      Closed closed;
+      {
+        ShortLockGuard lock(classes_[size_class].lock);
+        grant(classes_[size_class], size_class, closed);
+      }
+      close(closed);
     }
   }
   give_back(size_class, Numbers(slots, count));
@@ -232,18 +236,35 @@ std::size_t ZsmallocPool::give_back(unsigned size_class, Numbers slots) noexcept
 
 // ---------------------------------------------------------------- what CPUs may keep
 
-// Some more room on this CPU, within what the class allows.
-void ZsmallocPool::grant(Class& home, unsigned size_class) noexcept {
+// Some more room on this CPU, within what the class allows. Where other CPUs have it all, it is shared
+// out anew once one has much more than this: threads move, and what they kept stays behind.
+void ZsmallocPool::grant(Class& home, unsigned size_class, Closed& closed) noexcept {
   CpuStacks& stacks = engine_.stacks();
   const unsigned cpu = stacks.make_ready();
-  const std::uint32_t limit = stacks.limit(cpu, heads_[size_class]);
+  const std::size_t head = heads_[size_class];
   const std::uint32_t allowed =
       std::min<std::uint32_t>(home.used.load(std::memory_order_relaxed) / kKeptShare, 0xffff);
+  if (home.granted >= allowed) {
+    if (home.evictions != 0 || !is_outdone(cpu, head)) return;
+    withdraw(home, size_class, closed);
+  }
+  const std::uint32_t limit = stacks.limit(cpu, head);
   if (limit >= capacities_[size_class] || home.granted >= allowed) return;
   const std::uint32_t more = std::min(
       {capacities_[size_class] - limit, allowed - home.granted, std::max<std::uint32_t>(limit, 2)});
-  stacks.set_limit(cpu, heads_[size_class], limit + more);
+  stacks.set_limit(cpu, head, limit + more);
   home.granted = static_cast<std::uint16_t>(home.granted + more);
+}
+
+// Some CPU has more than four times the room of this one, and enough to be worth taking. Two CPUs at
+// work double from nothing side by side after that, so neither outdoes the other again.
+bool ZsmallocPool::is_outdone(unsigned cpu, std::size_t head) const noexcept {
+  const CpuStacks& stacks = engine_.stacks();
+  const std::uint32_t least = std::max<std::uint32_t>(stacks.limit(cpu, head) * 4, 7);
+  for (unsigned other = 0; other < stacks.cpus(); ++other) {
+    if (stacks.limit(other, head) > least) return true;
+  }
+  return false;
 }
 
 // So few in use that CPUs might keep them all: then no free would come here any more, and the pages of

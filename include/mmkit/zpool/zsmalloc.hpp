@@ -302,7 +302,8 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   Handle count_and_publish(std::uint32_t index, std::size_t size_bytes) noexcept;
   Status count_and_give_back(Handle handle, std::uint64_t word) noexcept;
   std::size_t give_back(unsigned size_class, Numbers slots) noexcept;
-  void grant(Class& home, unsigned size_class) noexcept MMKIT_REQUIRES(home.lock);
+  void grant(Class& home, unsigned size_class, Closed& closed) noexcept MMKIT_REQUIRES(home.lock);
+  bool is_outdone(unsigned cpu, std::size_t head) const noexcept;
   bool is_overgranted(const Class& home) const noexcept MMKIT_REQUIRES(home.lock);
   std::size_t withdraw(Class& home, unsigned size_class, Closed& closed) noexcept
       MMKIT_REQUIRES(home.lock);
