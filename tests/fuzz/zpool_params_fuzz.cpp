@@ -2,9 +2,9 @@
 //
 // Zpool parameters - any bytes are the parameters, the type and the limit of a pool.
 //
-// Lines: parameters, type, limit in bytes. zbud takes `reclaim_retries=` 1 to 1000000 and nothing
-// else, any number of times; a grammar written anew here says what must be taken and what refused.
-// A pool that was made must work.
+// Lines: parameters, type (zbud where it is empty), limit in bytes. A grammar written anew here, a
+// table of each driver's parameters, says what must be taken and what refused. A pool that was made
+// must work.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -44,19 +44,37 @@ std::uint64_t value_of(std::string_view digits) {
   }
   return value;
 }
-bool is_parameter(std::string_view text) {
-  constexpr std::string_view kKey = "reclaim_retries=";
-  if (text.substr(0, kKey.size()) != kKey) return false;
-  text.remove_prefix(kKey.size());
-  return is_number(text) && value_of(text) >= 1 && value_of(text) <= 1'000'000;
+
+// What a driver adds to these belongs into this table.
+constexpr struct {
+  std::string_view type, key;
+  bool (*takes)(std::uint64_t value);
+} kParameters[] = {
+    {"zbud", "reclaim_retries", [](std::uint64_t n) { return n >= 1 && n <= 1'000'000; }},
+    {"z3fold", "reclaim_retries", [](std::uint64_t n) { return n >= 1 && n <= 1'000'000; }},
+    {"zsmalloc", "chain_pages", [](std::uint64_t n) { return n == 4 || n == 8 || n == 16; }},
+    {"zsmalloc", "cache", [](std::uint64_t n) { return n <= 64; }},
+};
+
+bool is_parameter(std::string_view type, std::string_view text) {
+  const std::size_t equals = text.find('=');
+  if (equals == std::string_view::npos) return false;
+  const std::string_view key = text.substr(0, equals), value = text.substr(equals + 1);
+  for (const auto& known : kParameters) {
+    if (known.type == type && known.key == key) {
+      return is_number(value) && known.takes(value_of(value));
+    }
+  }
+  return false;
 }
-bool are_parameters(std::string_view text) {
+// Any number of them, separated by commas or spaces; of two with one key, the last counts.
+bool are_parameters(std::string_view type, std::string_view text) {
   std::string one;
   for (std::size_t i = 0; i <= text.size(); ++i) {
     if (i < text.size() && text[i] != ',' && text[i] != ' ') {
       one += text[i];
     } else if (!one.empty()) {
-      if (!is_parameter(one)) return false;
+      if (!is_parameter(type, one)) return false;
       one.clear();
     }
   }
@@ -84,25 +102,26 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   options.pages = &pages();
   options.params = std::string(params);
   if (is_number(limit_line)) options.limit_bytes = value_of(limit_line);
+  const bool good_type = mmkit::default_registry().has_pool(type);
   const bool good_limit = options.limit_bytes == 0 || options.limit_bytes >= mmkit::kPageSize;
   auto made = mmkit::Zpool::create(type, std::move(options));
   if (!made) {
     if (!good_limit) {
       require(made.error() == mmkit::Errc::invalid_argument, "a limit below a page is refused");
-    } else if (type != "zbud") {
+    } else if (!good_type) {
       require(made.error() == mmkit::Errc::not_found, "an unknown type is not found");
     } else {
       require(made.error() == mmkit::Errc::invalid_argument, "a bad parameter is refused");
-      require(!are_parameters(params), "a good parameter is taken");
+      require(!are_parameters(type, params), "a good parameter is taken");
     }
     return 0;
   }
-  require(good_limit && type == "zbud" && are_parameters(params), "only what is good is taken");
+  require(good_limit && good_type && are_parameters(type, params), "only what is good is taken");
   mmkit::Zpool& pool = **made;
   require(pool.name() == limit_line, "a pool has its name");
   const auto handle = pool.allocate(100);
   require(handle.has_value(), "a pool that was made works");
-  require(pool.total_bytes() == mmkit::kPageSize, "one object is in one page");
+  require(pool.total_bytes() == mmkit::kPageSize, "a first object is in a page");
   pool.free(*handle);
   require(pool.validate().has_value() && pool.total_bytes() == 0, "an empty pool is valid");
   return 0;
