@@ -58,17 +58,22 @@ stage_valgrind() {
 stage_model() {
   build_preset release
   MMKIT_SCALE=${MMKIT_SCALE:-10} build/release/tests/mmkit_model_tests --gtest_brief=1 \
-    --gtest_filter='-PercpuModel.*'
-  # Ten million operations on each backing.
+    --gtest_filter='-PercpuModel.*:ZsmallocModel.*'
+  # Ten million operations on each backing, and in each of the 24 configurations of zsmalloc.
   MMKIT_SCALE=${MMKIT_SCALE:-34} build/release/tests/mmkit_model_tests --gtest_brief=1 \
     --gtest_filter='PercpuModel.*'
+  MMKIT_SCALE=${MMKIT_SCALE:-24} build/release/tests/mmkit_model_tests --gtest_brief=1 \
+    --gtest_filter='ZsmallocModel.*'
 }
 
-# A thousand million per-CPU operations under signals, moves and forks: none may be lost.
+# A thousand million per-CPU operations under signals, moves and forks: none may be lost. A hundred million on zsmalloc's
+# pools, and its races at tenfold length.
 stage_stress() {
   build_preset release
   MMKIT_SCALE=${MMKIT_SCALE:-100} build/release/tests/mmkit_stress_tests --gtest_brief=1 \
-    --gtest_filter='PercpuOpsStress.*'
+    --gtest_filter='PercpuOpsStress.*:Shape/ZsmallocStress.KeepsEveryObjectWholeWhateverThreadsDo/*'
+  MMKIT_SCALE=${MMKIT_SCALE:-10} build/release/tests/mmkit_stress_tests --gtest_brief=1 \
+    --gtest_filter='CpuStacksStress.*:Shape/ZsmallocStress.*Move*:Shape/ZsmallocStress.AFork*:Zsmalloc*'
 }
 
 stage_mutants() { scripts/mutants.sh; }

@@ -97,14 +97,8 @@ void ZsmallocPool::find_oldest() noexcept {
 bool ZsmallocPool::begin_eviction(Eviction& eviction) noexcept {
   const std::uint32_t number = eviction.number;
   if (find_zspage(number) == nullptr) return false;
-  MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_takes_a_link_for_a_base, static_cast<void>(0),
-               detail::hold_window_open());
   const unsigned size_class = base_of(number).size_class();
-  // Gone meanwhile: that was no base.
-  if (MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_takes_a_link_for_a_base, size_class >= sizes_.count(),
-                   false)) {
-    return false;
-  }
+  if (size_class >= sizes_.count()) return false;  // gone meanwhile: that was no base
   eviction.size_class = size_class;
   Class& home = classes_[size_class];
   // Around the other: a fork finds the zspage isolated and its eviction in the list, or neither.

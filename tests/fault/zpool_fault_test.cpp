@@ -351,7 +351,9 @@ TEST_P(ZpoolFault, ShrinkLosesNothingWhenItsCallbackCannotAllocate) {
     if (done.status) return {};
     EXPECT_EQ(done.status.error(), Errc::try_again);
     EXPECT_EQ(done.reclaimed_pages, 0u);
-    EXPECT_EQ(bench.pool->total_bytes(), before);
+    if (places_by_page()) {
+      EXPECT_EQ(bench.pool->total_bytes(), before);  // else a copy may have needed a run
+    }
     return fail(Errc::out_of_memory);
   };
   // The callback is asked for as many pages as a shrink looks at before it gives up.

@@ -12,7 +12,7 @@
 //   - a compaction leaves fewer free cells in a class than a zspage has, unless some are mapped
 //   - the callback is asked only for what lives, is not mapped and is not being asked for already;
 //     of zspages clearly older than others first
-// The callback does all the odd things that a callback may do.
+// The callback does all the odd things that a callback may do. One file, since a duel is one thing.
 //
 // Load: kOperations times MMKIT_SCALE, spread over all configurations. Structures are validated after
 // each of the first 10^4 operations, and after each 10^4-th from there on.
@@ -277,6 +277,7 @@ class Duel {
     const Result<Handle> handle = stored ? pool_->store(testing::make_pattern(size_bytes, key), gfp)
                                          : pool_->allocate(size_bytes, gfp);
     note_passed_over();
+    note_survivor();
     flight_.pop_back();
     if (!handle) {
       require(handle.error() == Errc::out_of_memory, "no room is out_of_memory");
@@ -416,6 +417,7 @@ class Duel {
     note_passed_over();
     const ShrinkOutcome done = pool_->shrink(pages);
     note_passed_over();
+    note_survivor();
     flight_.pop_back();
     if (!regime_.evictable || before == 0) {
       require(!done.status && done.status.error() == Errc::invalid_argument &&
@@ -440,6 +442,12 @@ class Duel {
     for (auto& [address, run] : runs_) {
       if (run.pins != 0) run.used_before = allocated_;
     }
+  }
+
+  // One that was not emptied counts as used when that was over.
+  void note_survivor() {
+    const auto at = runs_.find(flight_.back());
+    if (at != runs_.end()) at->second.used_after = at->second.used_before = allocated_;
   }
 
   void compact() {
@@ -503,6 +511,7 @@ class Duel {
     if (flight_.back() != run) {
       require(!in_flight(run), "a zspage is emptied by one shrink at a time");
       if (flight_.size() == 1 && regime_.cache == 0) check_age(runs_.at(run));
+      note_survivor();
       flight_.back() = run;
     }
     runs_.at(run).used_before = allocated_;
@@ -616,7 +625,7 @@ Regime any_regime(std::uint64_t n, std::mt19937_64& random) {
   constexpr std::size_t kChains[] = {4, 8, 16};
   constexpr std::size_t kSizes[][2] = {
       {1, kPageSize}, {1, 130}, {33, 48}, {2900, kPageSize}, {450, 900}};
-  constexpr std::size_t kLive[] = {8, 50, 200};
+  constexpr std::size_t kLive[] = {8, 50, 200, 1500};
   const auto& sizes = kSizes[random() % std::size(kSizes)];
   Regime regime{.chain_pages = kChains[n % 3],
                 .cache = n / 3 % 2 == 0 ? 0U : 32U,
@@ -624,7 +633,8 @@ Regime any_regime(std::uint64_t n, std::mt19937_64& random) {
                 .evictable = n / 12 % 2 == 0,
                 .least_bytes = sizes[0],
                 .most_bytes = sizes[1],
-                .live = kLive[random() % std::size(kLive)]};
+                // The first is looked through after each operation.
+                .live = kLive[random() % (n == 0 ? 2 : std::size(kLive))]};
   if (n / 6 % 2 == 0) {
     const std::size_t enough = regime.live * (sizes[0] + sizes[1]) / 2 / kPageSize + 2;
     regime.limit_pages = 1 + random() % (2 * enough);

@@ -90,55 +90,70 @@ class Mover {
 
 // Objects that only their owner writes to, frees and replaces, again and again, while a mover
 // copies all that it can: what a mapping shows is what its owner wrote last, and stays so for as
-// long as the mapping lasts.
+// long as the mapping lasts. One thread makes holes, so that there is always something to move.
 TEST(ZsmallocMoves, AMappingShowsWhatWasWrittenLastWhereverItsObjectWent) {
-  constexpr unsigned kOwners = 6;
+  constexpr unsigned kOwners = 5;
   constexpr std::size_t kObjects = 80;
-  for (const std::size_t size_bytes : {48U, 700U, 2048U}) {
-    const std::uint64_t steps = scaled(12'000, 1500);
+  struct Owned {
+    Handle handle = Handle::none;
+    std::uint64_t key = 0;
+  };
+  for (const std::size_t size_bytes : {48U, 700U, 1300U}) {
+    const std::uint64_t steps = scaled(6000, 3000);
     const auto source = make_source();
     const auto pool = make_pool(*source, "cache=8");
+    std::atomic<unsigned> owners{kOwners};
+    const auto make_holes = [&] {
+      std::mt19937_64 random(testing::test_seed(0));
+      std::vector<Handle> mine;
+      while (owners.load() != 0) {
+        while (mine.size() < 200) mine.push_back(store(*pool, size_bytes, 0));
+        std::shuffle(mine.begin(), mine.end(), random);
+        for (const Handle handle : mine) ASSERT_TRUE(pool->free(handle));
+        mine.clear();
+        std::this_thread::yield();
+      }
+    };
+    const auto use_objects = [&](unsigned t) {
+      std::mt19937_64 random(testing::test_seed(t));
+      std::vector<Owned> mine(kObjects);
+      std::uint64_t keys = std::uint64_t{t} << 48;
+      // Where there is little of a CPU to be had, until the mover has had its share.
+      const auto goes_on = [&](std::uint64_t i) {
+        return i < steps || (i < 20 * steps && pool->stats().moved < steps / 4);
+      };
+      for (std::uint64_t i = 0; goes_on(i); ++i) {
+        Owned& owned = mine[random() % kObjects];
+        if (owned.handle == Handle::none) {
+          owned.key = ++keys;
+          owned.handle = store(*pool, size_bytes, owned.key);
+          continue;
+        }
+        const auto bytes = pool->map(owned.handle, MapMode::read_write);
+        ASSERT_TRUE(bytes);
+        ASSERT_TRUE(has_pattern(*bytes, owned.key)) << "before a write";
+        owned.key = ++keys;
+        write_pattern(*bytes, owned.key);
+        if (i % 16 == 0) std::this_thread::yield();
+        ASSERT_TRUE(has_pattern(*bytes, owned.key)) << "while it is mapped";
+        pool->unmap(owned.handle);
+        if (random() % 8 == 0) {
+          ASSERT_TRUE(pool->free(owned.handle));
+          owned.handle = Handle::none;
+        }
+      }
+      for (const Owned& owned : mine) {
+        if (owned.handle == Handle::none) continue;
+        EXPECT_TRUE(is_whole(*pool, owned.handle, size_bytes, owned.key));
+        EXPECT_TRUE(pool->free(owned.handle));
+      }
+    };
     {
       const Mover mover(*pool);
-      run_threads(kOwners, [&](unsigned t) {
-        struct Owned {
-          Handle handle = Handle::none;
-          std::uint64_t key = 0;
-        };
-        std::mt19937_64 random(testing::test_seed(t));
-        std::vector<Owned> mine(kObjects);
-        std::uint64_t keys = std::uint64_t{t} << 48;
-        // Where there is little of a CPU to be had, until the mover has had its share.
-        const auto goes_on = [&](std::uint64_t i) {
-          return i < steps || (i < 50 * steps && pool->stats().moved < steps / 8);
-        };
-        for (std::uint64_t i = 0; goes_on(i); ++i) {
-          Owned& owned = mine[random() % kObjects];
-          if (owned.handle == Handle::none) {
-            // In turns many and few, so that there are holes to fill.
-            if (i / 1024 % 2 == 1 && random() % 8 != 0) continue;
-            owned.key = ++keys;
-            owned.handle = store(*pool, size_bytes, owned.key);
-            continue;
-          }
-          const auto bytes = pool->map(owned.handle, MapMode::read_write);
-          ASSERT_TRUE(bytes);
-          ASSERT_TRUE(has_pattern(*bytes, owned.key)) << "before a write";
-          owned.key = ++keys;
-          write_pattern(*bytes, owned.key);
-          if (i % 8 == 0) std::this_thread::yield();
-          ASSERT_TRUE(has_pattern(*bytes, owned.key)) << "while it is mapped";
-          pool->unmap(owned.handle);
-          if (random() % 4 == 0) {
-            ASSERT_TRUE(pool->free(owned.handle));
-            owned.handle = Handle::none;
-          }
-        }
-        for (const Owned& owned : mine) {
-          if (owned.handle == Handle::none) continue;
-          EXPECT_TRUE(is_whole(*pool, owned.handle, size_bytes, owned.key));
-          EXPECT_TRUE(pool->free(owned.handle));
-        }
+      run_threads(kOwners + 1, [&](unsigned t) {
+        if (t == 0) return make_holes();
+        use_objects(t);
+        owners.fetch_sub(1);
       });
     }
     EXPECT_NE(pool->stats().moved, 0u);
@@ -149,17 +164,20 @@ TEST(ZsmallocMoves, AMappingShowsWhatWasWrittenLastWhereverItsObjectWent) {
 
 // What is mapped for long stays while its neighbours move, and what is beside it is moved.
 TEST(ZsmallocMoves, WhatIsMappedStaysWhileItsNeighboursMove) {
-  constexpr std::size_t kBytes = 40, kObjects = 1000;
+  constexpr std::size_t kBytes = 32, kCells = kPageSize / kBytes, kObjects = 10 * kCells;
   const auto source = make_source();
   const auto pool = make_pool(*source, "cache=0");
   std::vector<Handle> handles;
   for (std::size_t i = 0; i < kObjects; ++i) handles.push_back(store(*pool, kBytes, i));
-  // Of each zspage some are mapped, more of them than a mover takes at once; most others go.
+  // A zspage of this class is a page. Of each the first cells are mapped, more of them than a mover
+  // takes at once; most others go.
+  const auto is_mapped = [](std::size_t i) { return i % kCells < 40; };
+  const auto is_freed = [&](std::size_t i) { return !is_mapped(i) && i % kCells < kCells - 8; };
   std::vector<std::span<std::byte>> mapped(kObjects);
   for (std::size_t i = 0; i < kObjects; ++i) {
-    if (i % 100 < 40) {
+    if (is_mapped(i)) {
       mapped[i] = *pool->map(handles[i], MapMode::read_write);
-    } else if (i % 100 < 95) {
+    } else if (is_freed(i)) {
       ASSERT_TRUE(pool->free(handles[i]));
     }
   }
@@ -171,15 +189,15 @@ TEST(ZsmallocMoves, WhatIsMappedStaysWhileItsNeighboursMove) {
         EXPECT_TRUE(pool->compact());
       }
       for (std::size_t i = t; i < kObjects; i += 3) {
-        if (i % 100 < 40) {
+        if (is_mapped(i)) {
           EXPECT_TRUE(has_pattern(mapped[i], i)) << i;
         }
       }
     }
   });
   for (std::size_t i = 0; i < kObjects; ++i) {
-    if (i % 100 < 40) pool->unmap(handles[i]);
-    if (i % 100 < 40 || i % 100 >= 95) {
+    if (is_mapped(i)) pool->unmap(handles[i]);
+    if (!is_freed(i)) {
       EXPECT_TRUE(is_whole(*pool, handles[i], kBytes, i));
       EXPECT_TRUE(pool->free(handles[i]));
     }
@@ -366,7 +384,7 @@ TEST(ZsmallocMoves, CountsEveryMappingOfObjectsThatMoveInBetween) {
 // class, compact and shrink. None that is freed is asked for, none gets room in the zspage, and the
 // zspage goes if and only if nothing was left in it.
 TEST(ZsmallocEvictions, WhateverHappensToSiblingsMeanwhile) {
-  constexpr std::size_t kBytes = 480, kObjects = 8;
+  constexpr std::size_t kBytes = 480, kObjects = 6;  // of the eight that a page holds
   const std::uint64_t rounds = scaled(300, 40);
   const auto source = make_source();
   std::vector<Handle> handles;

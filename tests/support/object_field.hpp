@@ -8,6 +8,8 @@
 // by whoever; a mapping shows the whole object that its handle names, for as long as it lasts;
 // nothing is evicted twice at once, or while it is mapped.
 //
+// One file, since every operation leans on the same rules about places.
+//
 // Objects in places of even number are stored and never change; those in places of odd number are
 // made by a mapping and written to again and again.
 // Locking:    a place's mutex is held to write to its object, or to read one that may be written to
