@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "fault/zpool_failing_heap.hpp"
+#include "support/driver_variants.hpp"
 #include "support/pattern.hpp"
 #include "support/percpu_threads.hpp"
 
@@ -141,7 +142,7 @@ struct Outcome {
   std::uint64_t failed_steps = 0;
 };
 
-class ZpoolFault : public ::testing::TestWithParam<const char*> {
+class ZpoolFault : public ::testing::TestWithParam<testing::DriverVariant> {
  protected:
   // Runs a scenario with the n-th allocation denied.
   Outcome run(const Scenario& scenario, Denied what, std::uint64_t n, HowOften how) {
@@ -206,17 +207,18 @@ class ZpoolFault : public ::testing::TestWithParam<const char*> {
   // Where each page is asked for by itself a denial changes no place. A driver that asks for runs may
   // get by with a shorter one.
   static bool places_by_page() {
-    return default_registry().traits(GetParam()).value().most_run_pages == 1;
+    return default_registry().traits(GetParam().type).value().most_run_pages == 1;
   }
   // A page is asked for by half the objects; a run by a few.
   static std::uint64_t fewest_points() { return places_by_page() ? 20 : 6; }
 
   Status make_pool(Bench& bench, std::size_t limit_pages = 0, EvictFn evict = {}) {
     ZpoolOptions options;
+    options.params = GetParam().params;
     options.pages = &bench.pages;
     options.limit_bytes = limit_pages * kPageSize;
     options.evict = std::move(evict);
-    auto pool = Zpool::create(GetParam(), std::move(options));
+    auto pool = Zpool::create(GetParam().type, std::move(options));
     if (!pool) return fail(pool.error());
     bench.pool = *std::move(pool);
     return {};
@@ -413,14 +415,12 @@ TEST_P(ZpoolFault, AMappingThatCannotBeCountedIsNotMade) {
 
 // Named here and not asked of the default registry, which would register the fork handlers of this
 // process before the tests of that begin.
-constexpr const char* kTypes[] = {"zbud", "z3fold", "zsmalloc"};
-INSTANTIATE_TEST_SUITE_P(Driver, ZpoolFault, ::testing::ValuesIn(kTypes),
-                         [](const auto& type) { return std::string(type.param); });
+const std::vector<std::string> kTypes = {"zbud", "z3fold", "zsmalloc"};
+INSTANTIATE_TEST_SUITE_P(Driver, ZpoolFault, ::testing::ValuesIn(testing::variants_of(kTypes)),
+                         [](const auto& variant) { return variant.param.name(); });
 
 TEST(ZpoolFaultTypes, AreAllThatThereAre) {
-  std::vector<std::string> types;
-  default_registry().for_each_type([&](std::string_view type) { types.emplace_back(type); });
-  EXPECT_EQ(types, std::vector<std::string>(std::begin(kTypes), std::end(kTypes)));
+  EXPECT_EQ(testing::registered_types(), kTypes);
 }
 
 }  // namespace

@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "support/child_process.hpp"
+#include "support/driver_variants.hpp"
 #include "support/page_memory.hpp"
 #include "support/pattern.hpp"
 #include "support/sanitized.hpp"
@@ -41,8 +42,9 @@ constexpr std::size_t kSizes[] = {2016, 1, 3000, 900, 64, 1500, 3968, 100};
 // A pool that has held twice so many objects, and holds none now: its pages are retained by the
 // source. Twice, as a driver may spend pages on what it must not ask the heap for.
 struct WarmPool {
-  explicit WarmPool(const std::string& type)
-      : pool(Zpool::create(type, {.pages = source.get()}).value()) {
+  explicit WarmPool(const testing::DriverVariant& variant)
+      : pool(Zpool::create(variant.type, {.pages = source.get(), .params = variant.params})
+                 .value()) {
     objects.reserve(kObjects);
     for (std::size_t i = 0; i < kObjects; ++i) {
       objects.push_back(testing::make_pattern(kSizes[i % std::size(kSizes)], i));
@@ -102,11 +104,12 @@ bool forbid_system_calls() noexcept {
          ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
 }
 
-class ZpoolNowait : public ::testing::TestWithParam<const char*> {};
+class ZpoolNowait : public ::testing::TestWithParam<testing::DriverVariant> {};
 
 // Named here and not asked of the default registry, as in zpool_fault_test.cpp.
-INSTANTIATE_TEST_SUITE_P(Driver, ZpoolNowait, ::testing::Values("zbud", "z3fold", "zsmalloc"),
-                         [](const auto& type) { return std::string(type.param); });
+INSTANTIATE_TEST_SUITE_P(Driver, ZpoolNowait,
+                         ::testing::ValuesIn(testing::variants_of({"zbud", "z3fold", "zsmalloc"})),
+                         [](const auto& variant) { return variant.param.name(); });
 
 TEST_P(ZpoolNowait, MakesNoSystemCall) {
   if (testing::kSanitized || MMKIT_CHECK_LEVEL >= 2) {
@@ -142,7 +145,8 @@ TEST_P(ZpoolNowait, FaultsNoPageInWhenItJoinsOneThatNobodyWrote) {
   if (testing::kSanitized) GTEST_SKIP() << "sanitizers fault on their own account";
   constexpr std::size_t kKept = 100;
   const auto source = SimPageAllocator::create({.capacity_bytes = std::size_t{1} << 20}).value();
-  const auto pool = Zpool::create(GetParam(), {.pages = source.get()}).value();
+  const auto pool =
+      Zpool::create(GetParam().type, {.pages = source.get(), .params = GetParam().params}).value();
   const std::vector<std::byte> object(1500, std::byte{1});
   std::array<Handle, 2 * kKept> handles{};
   for (Handle& handle : handles) handle = pool->allocate(object.size()).value();
@@ -162,7 +166,8 @@ TEST_P(ZpoolNowait, FaultsNoPageInWhenItJoinsOneThatNobodyWrote) {
 // Nothing warm: it fails at once, and changes nothing; who may wait succeeds.
 TEST_P(ZpoolNowait, HasNoPageWhereNoneWasTouched) {
   const auto source = SimPageAllocator::create({.capacity_bytes = std::size_t{1} << 20}).value();
-  const auto pool = Zpool::create(GetParam(), {.pages = source.get()}).value();
+  const auto pool =
+      Zpool::create(GetParam().type, {.pages = source.get(), .params = GetParam().params}).value();
   const Result<Handle> refused = pool->allocate(100, Gfp::nowait);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error(), Errc::out_of_memory);

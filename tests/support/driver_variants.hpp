@@ -44,19 +44,18 @@ inline std::vector<std::string> registered_types() {
   return types;
 }
 
-/// The drivers as they are.
-inline std::vector<DriverVariant> plain_drivers() {
+/// Drivers as they are, then their variants.
+inline std::vector<DriverVariant> variants_of(const std::vector<std::string>& types) {
   std::vector<DriverVariant> all;
-  for (std::string& type : registered_types()) all.push_back({std::move(type), {}});
-  return all;
-}
-/// The drivers as they are, then the variants.
-inline std::vector<DriverVariant> driver_variants() {
-  std::vector<DriverVariant> all = plain_drivers();
+  for (const std::string& type : types) all.push_back({type, {}});
   for (const auto& [type, params] : kVariants) {
-    if (default_registry().has_pool(type)) all.push_back({type, params});
+    if (std::count(types.begin(), types.end(), type) != 0) all.push_back({type, params});
   }
   return all;
+}
+/// Those of all drivers that there are.
+inline std::vector<DriverVariant> driver_variants() {
+  return variants_of(registered_types());
 }
 
 }  // namespace mmkit::testing

@@ -8,9 +8,11 @@
 #include <memory>
 #include <mmkit/page/sim_page_allocator.hpp>
 #include <mmkit/zpool/zpool.hpp>
+#include <string>
 #include <thread>
 #include <vector>
 
+#include "support/driver_variants.hpp"
 #include "support/pattern.hpp"
 
 namespace mmkit {
@@ -23,11 +25,11 @@ using testing::write_pattern;
 constexpr bool kAudits = MMKIT_CHECK_LEVEL >= 2;
 constexpr std::size_t kSize = 256;
 
-class MapAudit : public ::testing::Test {
+class MapAudit : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     source_ = SimPageAllocator::create({.capacity_bytes = std::size_t{1} << 20}).value();
-    pool_ = Zpool::create("zbud", {.pages = source_.get()}).value();
+    pool_ = Zpool::create(GetParam(), {.pages = source_.get()}).value();
     handle_ = pool_->store(make_pattern(kSize, 1)).value();
   }
   void TearDown() override { pool_->free(handle_); }
@@ -37,8 +39,10 @@ class MapAudit : public ::testing::Test {
   std::unique_ptr<Zpool> pool_;
   Handle handle_ = Handle::none;
 };
+INSTANTIATE_TEST_SUITE_P(Driver, MapAudit, ::testing::ValuesIn(testing::registered_types()),
+                         [](const auto& type) { return type.param; });
 
-TEST_F(MapAudit, OverwritesWhatAWriterPromisedNotToRead) {
+TEST_P(MapAudit, OverwritesWhatAWriterPromisedNotToRead) {
   {
     const Mapping mapping = map(MapMode::write_only);
     const auto bytes = mapping.const_bytes().first(kSize);
@@ -55,20 +59,20 @@ TEST_F(MapAudit, OverwritesWhatAWriterPromisedNotToRead) {
   EXPECT_TRUE(has_pattern(map(MapMode::read_only).const_bytes().first(kSize), 2));
 }
 
-TEST_F(MapAudit, LeavesTheNeighbourAlone) {
+TEST_P(MapAudit, LeavesTheNeighbourAlone) {
   const Handle neighbour = pool_->store(make_pattern(kSize, 7)).value();
   { const Mapping garbage = map(MapMode::write_only); }
   EXPECT_TRUE(has_pattern(pool_->map(neighbour, MapMode::read_only).const_bytes().first(kSize), 7));
   pool_->free(neighbour);
 }
 
-TEST_F(MapAudit, LeavesAnObjectAloneThatSomebodyReads) {
+TEST_P(MapAudit, LeavesAnObjectAloneThatSomebodyReads) {
   const Mapping reader = map(MapMode::read_only);
   const Mapping writer = map(MapMode::write_only);
   EXPECT_TRUE(has_pattern(reader.const_bytes().first(kSize), 1));
 }
 
-TEST_F(MapAudit, LetsReadersReadTogether) {
+TEST_P(MapAudit, LetsReadersReadTogether) {
   std::vector<Mapping> readers;
   for (int i = 0; i < 100; ++i) readers.push_back(map(MapMode::read_only));
   for (const Mapping& reader : readers) {
@@ -78,7 +82,7 @@ TEST_F(MapAudit, LetsReadersReadTogether) {
 
 // A writer beside it may change what a reader sees: not the reader's doing. In whatever order the
 // two begin and end.
-TEST_F(MapAudit, DoesNotBlameAReaderForAWriterBesideIt) {
+TEST_P(MapAudit, DoesNotBlameAReaderForAWriterBesideIt) {
   for (const MapMode mode : {MapMode::read_write, MapMode::write_only}) {
     Mapping reader = map(MapMode::read_only);
     Mapping writer = map(mode);
@@ -101,7 +105,7 @@ TEST_F(MapAudit, DoesNotBlameAReaderForAWriterBesideIt) {
   EXPECT_TRUE(has_pattern(map(MapMode::read_only).const_bytes().first(kSize), 5));
 }
 
-TEST_F(MapAudit, GoesWithAMappingThatMoves) {
+TEST_P(MapAudit, GoesWithAMappingThatMoves) {
   Mapping reader = map(MapMode::read_only);
   Mapping writer;
   {
@@ -114,7 +118,7 @@ TEST_F(MapAudit, GoesWithAMappingThatMoves) {
   EXPECT_TRUE(has_pattern(other.const_bytes().first(kSize), 6));
 }
 
-TEST_F(MapAudit, HoldsForMappingsInManyThreads) {
+TEST_P(MapAudit, HoldsForMappingsInManyThreads) {
   std::vector<Handle> handles;
   for (std::uint64_t i = 0; i < 4; ++i) {
     handles.push_back(pool_->store(make_pattern(kSize, 10 + i)).value());

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Pools across a fork: private ones go on in the child, shareable ones are refused there by name.
+// Pools of every kind across a fork: private ones go on in the child, shareable ones are refused there
+// by name. Listings and registries, which know no kind, are tested with one.
 // A child reports by its exit code alone, because it may not use the test framework.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -18,6 +19,7 @@
 #include <vector>
 
 #include "support/child_process.hpp"
+#include "support/driver_variants.hpp"
 #include "support/pattern.hpp"
 #include "support/sanitized.hpp"
 #include "support/scale.hpp"
@@ -39,15 +41,21 @@ using testing::run_in_child;
     }                                                                     \
   } while (false)
 
-class ZpoolFork : public ::testing::Test {
+class ForkedPool : public ::testing::Test {
  protected:
+  explicit ForkedPool(testing::DriverVariant variant) : variant_(std::move(variant)) {}
+
   void make(bool shareable, EvictFn evict = {}) {
     source_ =
         SimPageAllocator::create({.capacity_bytes = std::size_t{16} << 20, .shareable = shareable})
             .value();
-    pool_ =
-        Zpool::create("zbud", {.name = "forked", .evict = std::move(evict), .pages = source_.get()})
-            .value();
+    pool_ = make_another({.name = "forked", .evict = std::move(evict)}).value();
+  }
+  // Of the same kind, on the same source unless told otherwise.
+  Result<std::unique_ptr<Zpool>> make_another(ZpoolOptions options = {}) {
+    options.params = variant_.params;
+    if (options.pages == nullptr) options.pages = source_.get();
+    return Zpool::create(variant_.type, std::move(options));
   }
   std::vector<Handle> store_some() {
     std::vector<Handle> handles;
@@ -61,11 +69,24 @@ class ZpoolFork : public ::testing::Test {
     return mapping && has_pattern(mapping->const_bytes().first(1 + number * 79), number);
   }
 
+  const testing::DriverVariant variant_;
   std::unique_ptr<SimPageAllocator> source_;
   std::unique_ptr<Zpool> pool_;
 };
 
-TEST_F(ZpoolFork, LetsTheChildUseAndEndAPoolOfPrivatePages) {
+class ZpoolFork : public ForkedPool, public ::testing::WithParamInterface<testing::DriverVariant> {
+ protected:
+  ZpoolFork() : ForkedPool(GetParam()) {}
+};
+INSTANTIATE_TEST_SUITE_P(Driver, ZpoolFork, ::testing::ValuesIn(testing::driver_variants()),
+                         [](const auto& variant) { return variant.param.name(); });
+
+class ZpoolForkRegistry : public ForkedPool {
+ protected:
+  ZpoolForkRegistry() : ForkedPool({"zbud", {}}) {}
+};
+
+TEST_P(ZpoolFork, LetsTheChildUseAndEndAPoolOfPrivatePages) {
   make(/*shareable=*/false);
   const std::vector<Handle> handles = store_some();
   const int code = run_in_child([&] {
@@ -86,7 +107,7 @@ TEST_F(ZpoolFork, LetsTheChildUseAndEndAPoolOfPrivatePages) {
     pool_.reset();
     CHILD_EXPECT(source_->stats().held_pages == 0);
     // And one that begins there.
-    const auto second = Zpool::create("zbud", {.pages = source_.get()});
+    const auto second = make_another();
     CHILD_EXPECT(second);
     const Result<Handle> one = (*second)->allocate(10);
     CHILD_EXPECT(one);
@@ -102,7 +123,7 @@ TEST_F(ZpoolFork, LetsTheChildUseAndEndAPoolOfPrivatePages) {
   }
 }
 
-TEST_F(ZpoolFork, GivesTheChildMappingsThatItMayEnd) {
+TEST_P(ZpoolFork, GivesTheChildMappingsThatItMayEnd) {
   make(/*shareable=*/false);
   const Handle handle = pool_->store(make_pattern(500, 1)).value();
   std::vector<Mapping> mappings;
@@ -122,7 +143,7 @@ TEST_F(ZpoolFork, GivesTheChildMappingsThatItMayEnd) {
 
 // The parent's threads are in the middle of everything when it forks: the child finds whole
 // structures and free locks.
-TEST_F(ZpoolFork, GivesTheChildOfABusyParentAWholePool) {
+TEST_P(ZpoolFork, GivesTheChildOfABusyParentAWholePool) {
   make(/*shareable=*/false);
   const std::vector<Handle> handles = store_some();
   // The heaps of sanitizers do not hold their locks around a fork: there the threads leave them be.
@@ -134,14 +155,15 @@ TEST_F(ZpoolFork, GivesTheChildOfABusyParentAWholePool) {
     threads.emplace_back([&, id] {
       std::array<Mapping, 70> many;
       while (!stop.load()) {
-        const Handle handle = pool_->allocate(1 + id * 2000).value();
+        // Sizes of two objects that stay, beside which there is room: no driver needs more of the heap.
+        const Handle handle = pool_->allocate(1 + id * 25 * 79).value();
         for (std::size_t i = 0; i < mappings; ++i) {
           many[i] = pool_->map(handle, MapMode::read_only);
         }
         many = {};
         pool_->free(handle);
         if (may_use_the_heap) {
-          const auto brief = Zpool::create("zbud", {.pages = source_.get()}).value();
+          const auto brief = make_another().value();
         }
       }
     });
@@ -155,7 +177,7 @@ TEST_F(ZpoolFork, GivesTheChildOfABusyParentAWholePool) {
       CHILD_EXPECT(fresh);
       pool_->free(*fresh);
       for (const Handle handle : handles) pool_->free(handle);
-      const auto another = Zpool::create("zbud", {.pages = source_.get()});
+      const auto another = make_another();
       CHILD_EXPECT(another);
       // What the parent's threads held and mapped stays behind: a leak, and no misuse.
       set_leak_handler([](const FailureReport&) noexcept {});
@@ -171,34 +193,33 @@ TEST_F(ZpoolFork, GivesTheChildOfABusyParentAWholePool) {
   EXPECT_EQ(pool_->total_bytes(), 0u);
 }
 
-// A thread of the parent is inside an evict callback, its page in no list. In the child there is no
-// such thread: the objects are there, and the page is one like any other.
-TEST_F(ZpoolFork, GivesTheChildThePagesThatAreBeingEvicted) {
+// A thread of the parent is inside an evict callback, its pages in no list. In the child there is no
+// such thread: the objects are there, and the pages are some like any other.
+TEST_P(ZpoolFork, GivesTheChildThePagesThatAreBeingEvicted) {
   std::barrier inside(2);
   std::barrier done(2);
+  Handle asked_for = Handle::none;
   std::atomic<bool> first_call{true};
   make(/*shareable=*/false, [&](Zpool& pool, Handle handle) -> Status {
     if (first_call.exchange(false)) {
+      asked_for = handle;
       inside.arrive_and_wait();
       done.arrive_and_wait();
     }
     return pool.try_free(handle);
   });
-  const Handle asked_for = pool_->store(make_pattern(80, 1)).value();
-  ASSERT_TRUE(pool_->allocate(80));
-  const Handle other = pool_->allocate(kPageSize * 3 / 4).value();
+  const std::vector<Handle> handles = store_some();
   std::thread evictor([&] { EXPECT_TRUE(pool_->shrink(1).status); });
   inside.arrive_and_wait();
   const int code = run_in_child([&] {
     CHILD_EXPECT(pool_->validate());
-    CHILD_EXPECT(intact(asked_for, 1));
+    for (std::uint64_t i = 0; i < handles.size(); ++i) CHILD_EXPECT(intact(handles[i], i));
     CHILD_EXPECT(pool_->try_free(asked_for));
     CHILD_EXPECT(pool_->validate());
-    pool_->free(other);
-    CHILD_EXPECT(pool_->stats().objects == 1);
-    CHILD_EXPECT(pool_->total_bytes() == kPageSize);
-    CHILD_EXPECT(pool_->shrink(1).status);
-    CHILD_EXPECT(pool_->total_bytes() == 0);
+    CHILD_EXPECT(pool_->stats().objects == handles.size() - 1);
+    CHILD_EXPECT(pool_->total_bytes() == source_->stats().held_pages * kPageSize);
+    while (pool_->total_bytes() != 0) CHILD_EXPECT(pool_->shrink(1).status);
+    CHILD_EXPECT(pool_->stats().objects == 0);
     CHILD_EXPECT(source_->stats().held_pages == 0);
     CHILD_EXPECT(pool_->validate());
     return 0;
@@ -206,8 +227,9 @@ TEST_F(ZpoolFork, GivesTheChildThePagesThatAreBeingEvicted) {
   EXPECT_EQ(code, 0);
   done.arrive_and_wait();
   evictor.join();
-  EXPECT_EQ(pool_->stats().objects, 1u);
-  pool_->free(other);
+  EXPECT_LT(pool_->stats().objects, handles.size());
+  for (const Handle handle : handles) static_cast<void>(pool_->try_free(handle));
+  EXPECT_EQ(pool_->total_bytes(), 0u);
 }
 
 // ---------------------------------------------------------------- shareable pages
@@ -216,11 +238,13 @@ TEST_F(ZpoolFork, GivesTheChildThePagesThatAreBeingEvicted) {
 constexpr int kNamed = 42;
 
 template <class Use>
-int in_child_with_named_misuse(Use&& use) {
+int in_child_with_named_misuse(std::string_view type, Use&& use) {
+  static std::string_view part;
+  part = type;
   return run_in_child([&] {
     set_failure_handler([](const FailureReport& report) noexcept {
       const bool named =
-          report.fault == "used after fork" && report.part == "zbud" && report.object == "forked";
+          report.fault == "used after fork" && report.part == part && report.object == "forked";
       ::_exit(named ? kNamed : 3);
     });
     use();
@@ -255,11 +279,11 @@ class HeldUpSource final : public PageSource {
   PageSource& source_;
 };
 
-TEST_F(ZpoolFork, GivesTheChildEveryPlaceUnderTheLimit) {
+TEST_P(ZpoolFork, GivesTheChildEveryPlaceUnderTheLimit) {
   const auto pages = SimPageAllocator::create({.capacity_bytes = std::size_t{1} << 20}).value();
   for (const bool taking : {true, false}) {
     HeldUpSource source(*pages);
-    const auto pool = Zpool::create("zbud", {.pages = &source, .limit_bytes = kPageSize}).value();
+    const auto pool = make_another({.pages = &source, .limit_bytes = kPageSize}).value();
     Handle handle = taking ? Handle::none : pool->allocate(100).value();
     source.hold_next = true;
     std::thread other([&] {
@@ -286,11 +310,11 @@ TEST_F(ZpoolFork, GivesTheChildEveryPlaceUnderTheLimit) {
   }
 }
 
-TEST_F(ZpoolFork, NamesEveryUseOfAPoolWhosePagesAreNotInherited) {
+TEST_P(ZpoolFork, NamesEveryUseOfAPoolWhosePagesAreNotInherited) {
   make(/*shareable=*/true, [](Zpool&, Handle) -> Status { return fail(Errc::busy); });
   const Handle handle = pool_->store(make_pattern(100, 1)).value();
   const auto expect_named = [&](const char* what, auto&& use) {
-    EXPECT_EQ(in_child_with_named_misuse(use), kNamed) << what;
+    EXPECT_EQ(in_child_with_named_misuse(variant_.type, use), kNamed) << what;
   };
   expect_named("allocate", [&] { static_cast<void>(pool_->allocate(1)); });
   expect_named("store", [&] { static_cast<void>(pool_->store(make_pattern(10, 1))); });
@@ -310,27 +334,30 @@ TEST_F(ZpoolFork, NamesEveryUseOfAPoolWhosePagesAreNotInherited) {
   pool_->free(handle);
 }
 
-TEST_F(ZpoolFork, TellsTheChildWhatAPoolWasThatItLost) {
+TEST_P(ZpoolFork, TellsTheChildWhatAPoolWasThatItLost) {
   make(/*shareable=*/true);
+  const std::size_t most_bytes = default_registry().traits(variant_.type).value().max_object_bytes;
   const Handle handle = pool_->allocate(100).value();
-  EXPECT_EQ(in_child_with_named_misuse([&] {
-              if (pool_->type() != "zbud" || pool_->name() != "forked") ::_exit(4);
-              if (pool_->max_object_bytes() != 3968 || pool_->evictable()) ::_exit(5);
-              for_each_live_pool([](const ZpoolInfo&) { ::_exit(6); });
-            }),
+  EXPECT_EQ(in_child_with_named_misuse(
+                variant_.type,
+                [&] {
+                  if (pool_->type() != variant_.type || pool_->name() != "forked") ::_exit(4);
+                  if (pool_->max_object_bytes() != most_bytes || pool_->evictable()) ::_exit(5);
+                  for_each_live_pool([](const ZpoolInfo&) { ::_exit(6); });
+                }),
             0);
   pool_->free(handle);
 }
 
-TEST_F(ZpoolFork, LetsTheChildForgetAPoolThatItLost) {
+TEST_P(ZpoolFork, LetsTheChildForgetAPoolThatItLost) {
   make(/*shareable=*/true);
   const Handle handle = pool_->allocate(100).value();
-  const int code = in_child_with_named_misuse([&] {
+  const int code = in_child_with_named_misuse(variant_.type, [&] {
     pool_.reset();
     // And begin again.
     const auto fresh = SimPageAllocator::create({.capacity_bytes = std::size_t{1} << 20});
     if (!fresh) ::_exit(4);
-    const auto pool = Zpool::create("zbud", {.pages = fresh->get()});
+    const auto pool = make_another({.pages = fresh->get()});
     if (!pool) ::_exit(5);
     const Result<Handle> one = (*pool)->allocate(10);
     if (!one) ::_exit(6);
@@ -345,9 +372,9 @@ TEST_F(ZpoolFork, LetsTheChildForgetAPoolThatItLost) {
 // ---------------------------------------------------------------- listings, registries
 
 // A thread of the parent is in the middle of a listing: its place in the list is not in the child.
-TEST_F(ZpoolFork, LetsTheChildListPoolsWhileAThreadOfTheParentDoes) {
+TEST_F(ZpoolForkRegistry, LetsTheChildListPoolsWhileAThreadOfTheParentDoes) {
   make(/*shareable=*/false);
-  const auto second = Zpool::create("zbud", {.name = "second", .pages = source_.get()}).value();
+  const auto second = make_another({.name = "second"}).value();
   std::barrier inside(2);
   std::barrier done(2);
   std::vector<std::string> listed_in_parent;
@@ -375,9 +402,9 @@ TEST_F(ZpoolFork, LetsTheChildListPoolsWhileAThreadOfTheParentDoes) {
   EXPECT_EQ(listed_in_parent, (std::vector<std::string>{"forked", "second"}));
 }
 
-TEST_F(ZpoolFork, LetsTheListingThreadItselfGoOnInTheChild) {
+TEST_F(ZpoolForkRegistry, LetsTheListingThreadItselfGoOnInTheChild) {
   make(/*shareable=*/false);
-  const auto second = Zpool::create("zbud", {.name = "second", .pages = source_.get()}).value();
+  const auto second = make_another({.name = "second"}).value();
   bool is_child = false;
   int listed = 0;
   pid_t child = -1;
@@ -396,7 +423,7 @@ TEST_F(ZpoolFork, LetsTheListingThreadItselfGoOnInTheChild) {
 }
 
 // A thread of the parent is inside a loader: in the child nobody is, and the type can be asked for.
-TEST_F(ZpoolFork, LetsTheChildLoadWhatAThreadOfTheParentWasLoading) {
+TEST_F(ZpoolForkRegistry, LetsTheChildLoadWhatAThreadOfTheParentWasLoading) {
   DriverRegistry registry;
   ASSERT_TRUE(registry.register_driver(testing::make_stub("known")));
   std::barrier inside(2);
@@ -422,7 +449,7 @@ TEST_F(ZpoolFork, LetsTheChildLoadWhatAThreadOfTheParentWasLoading) {
   loading.join();
 }
 
-TEST_F(ZpoolFork, LetsTheLoadingThreadItselfGoOnInTheChild) {
+TEST_F(ZpoolForkRegistry, LetsTheLoadingThreadItselfGoOnInTheChild) {
   DriverRegistry registry;
   ASSERT_TRUE(registry.register_driver(testing::make_stub("known")));
   int code = -1;
