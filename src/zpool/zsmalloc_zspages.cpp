@@ -169,9 +169,9 @@ Result<Zspage*> ZsmallocPool::open(unsigned size_class, Gfp gfp) noexcept {
   std::uint8_t block = 0;
   void* memory = take_descriptor(cells_of(pages, object_bytes), nowait, &block);
   if (memory == nullptr && nowait) {
-    // No memory is ready for it but pages: one page more, behind the objects.
+    // No memory is ready for it but pages: one page more, behind the objects, if it may be so long.
     source_.free_pages(*run);
-    run = take_run(pages + 1, gfp);
+    run = take_run(std::min<std::size_t>(pages + 1, kTraits.most_run_pages), gfp);
     if (!run) return fail(run.error());
     if (run->pages == 1) {
       source_.free_pages(*run);

@@ -8,76 +8,17 @@
 
 #include <algorithm>
 #include <array>
-#include <functional>
 #include <mmkit/page/sim_page_allocator.hpp>
 #include <set>
-#include <string>
 #include <vector>
 
-#include "support/pattern.hpp"
 #include "support/percpu_threads.hpp"
+#include "support/zsmalloc_fixture.hpp"
 
 namespace mmkit {
 namespace {
 
-using testing::PinnedThread;
-
-class Zsmalloc : public ::testing::Test {
- protected:
-  void TearDown() override {
-    for (const Handle handle : handles_) static_cast<void>(pool_->free(handle));
-    EXPECT_EQ(pool_->total_pages(), 0u) << "an empty pool has no pages, whatever CPUs keep";
-    EXPECT_TRUE(pool_->validate());
-    pool_.reset();
-    EXPECT_EQ(source_->stats().held_pages, 0u);
-  }
-  ZsmallocPool& make(const std::string& params, std::function<Status(Handle)> evict = {}) {
-    pool_ = ZsmallocPool::create(BackendEnv{.name = "unit",
-                                            .params = params,
-                                            .pages = source_.get(),
-                                            .gfp = Gfp::kernel,
-                                            .pool_tag = 3,
-                                            .evict = std::move(evict)})
-                .value();
-    return *pool_;
-  }
-  void add(std::size_t count, std::size_t size_bytes) {
-    for (std::size_t i = 0; i < count; ++i) {
-      handles_.push_back(
-          pool_->store(testing::make_pattern(size_bytes, handles_.size()), Gfp::kernel).value());
-    }
-  }
-  // Frees those of the handles for which `which` says so by their number.
-  void free_if(const std::function<bool(std::size_t)>& which) {
-    std::vector<Handle> stay;
-    for (std::size_t i = 0; i < handles_.size(); ++i) {
-      if (which(i)) {
-        EXPECT_TRUE(pool_->free(handles_[i]));
-      } else {
-        stay.push_back(handles_[i]);
-      }
-    }
-    handles_ = std::move(stay);
-  }
-  std::byte* address_of(Handle handle) {
-    std::byte* const address = pool_->map(handle, MapMode::read_only).value().data();
-    pool_->unmap(handle);
-    return address;
-  }
-  ZsmallocClassStats class_of(std::size_t size_bytes) const {
-    ZsmallocClassStats found;
-    pool_->for_each_class([&](const ZsmallocClassStats& row) {
-      if (row.number == pool_->size_classes().find(size_bytes)) found = row;
-    });
-    return found;
-  }
-
-  PinnedThread pinned_;
-  std::unique_ptr<SimPageAllocator> source_ =
-      SimPageAllocator::create({.capacity_bytes = std::size_t{256} << 20}).value();
-  std::unique_ptr<ZsmallocPool> pool_;
-  std::vector<Handle> handles_;
-};
+class Zsmalloc : public testing::ZsmallocTest {};
 
 // ---------------------------------------------------------------- where objects go
 
