@@ -149,6 +149,28 @@ TEST_F(ZsmallocCache, IsNowhereWhenThePoolIsEmptyThoughItsThreadWandered) {
   }
 }
 
+// A class that one CPU keeps all it may of: a thread that comes to another CPU takes that over.
+TEST_F(ZsmallocCache, FollowsItsThreadToAnotherCpu) {
+  const std::vector<unsigned> cpus = allowed_cpus();
+  if (cpus.size() < 2) GTEST_SKIP() << "one CPU";
+  make("cache=64");
+  testing::bind_thread(::pthread_self(), {cpus[0]});
+  add(1600, 100);  // 50 may be kept: less than fill one stack
+  churn(100, 20);
+  free_if([](std::size_t n) { return n >= 1000 && n < 1040; });
+  ASSERT_GE(class_of(100).kept, 40u);
+  add(40, 100);
+  testing::bind_thread(::pthread_self(), {cpus[1]});
+  churn(100, 20);
+  const std::size_t kept = class_of(100).kept;
+  EXPECT_LE(kept, 50u);
+  add(kept, 100);
+  EXPECT_LE(class_of(100).kept, 8u) << "what is kept is kept here";
+  free_if([](std::size_t n) { return n >= 1000 && n < 1040; });
+  EXPECT_GE(class_of(100).kept, 40u) << "and here is room for as much as there was";
+  expect_intact();
+}
+
 // Where nobody can be asked to make room, kept objects of other classes give theirs.
 TEST_F(ZsmallocCache, GivesItsPagesWhenThereAreNoOthers) {
   source_ = SimPageAllocator::create({.capacity_bytes = std::size_t{8} << 20}).value();
