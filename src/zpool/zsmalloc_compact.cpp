@@ -62,20 +62,16 @@ std::size_t ZsmallocPool::compact_class(unsigned size_class) noexcept {
     move_objects(slice);
     freed += end_slice(slice);
   }
-  ShortLockGuard lock(home.lock);
-  for (const std::uint32_t first : home.groups) {
-    for (std::uint32_t n = first; n != kNone; n = zspage_at(n).next)
-      zspage_at(n).passed_over = false;
-  }
   return freed;
 }
 
-// Each into the list of its group.
+// Each into the list of its group, none passed over: the compaction before may have ended in a fork.
 void ZsmallocPool::relist_all(Class& home) noexcept {
   for (unsigned group = 0; group < kFullGroup; ++group) {
     for (std::uint32_t n = home.groups[group]; n != kNone;) {
       Zspage& zspage = zspage_at(n);
       n = zspage.next;
+      zspage.passed_over = false;
       relist(home, zspage);
     }
   }

@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstdint>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -56,6 +58,27 @@ TEST(GrowingArray, AlignsItsElements) {
   for (std::uint32_t i = 0; i < 300; ++i) {
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(&array[i]) % 64, 0u);
   }
+}
+
+// Somebody who looks meanwhile finds an element made, or none.
+TEST(GrowingArray, IsReadWhileItGrows) {
+  struct Marked {
+    std::uint32_t mark = 0xf1f1;
+  };
+  GrowingArray<Marked> array;
+  std::atomic<bool> stop{false};
+  std::uint64_t wrong = 0;
+  std::thread reader([&] {
+    do {
+      const std::uint32_t size = array.size();
+      for (std::uint32_t i = 0; i < size; ++i) wrong += array.find(i)->mark != 0xf1f1;
+      if (const Marked* beyond = array.find(size)) wrong += beyond->mark != 0xf1f1;
+    } while (!stop.load(std::memory_order_relaxed));
+  });
+  for (std::uint32_t size = 1; size <= 5000; ++size) EXPECT_TRUE(array.grow(size));
+  stop.store(true, std::memory_order_relaxed);
+  reader.join();
+  EXPECT_EQ(wrong, 0u);
 }
 
 }  // namespace

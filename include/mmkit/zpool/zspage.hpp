@@ -134,7 +134,7 @@ class Zspage {
  public:
   std::uint8_t listed : 4 = kInNoList;  ///< the list it is in: its group, or one that it was in
   bool isolated : 1 = false;            ///< in no list: somebody empties it
-  bool passed_over : 1 = false;         ///< by the compaction that is under way
+  bool passed_over : 1 = false;         ///< by the compaction that is under way, or the last
   std::uint8_t block = 0;               ///< what its memory is: the pool's business
 };
 static_assert(sizeof(Zspage) == 28);
