@@ -250,7 +250,7 @@ class Drivers(CommandTest):
     def test_table(self):
         result = run("drivers")
         self.assertEqual((result.code, result.err), (0, ""))
-        self.assertRegex(result.out, r"\Adriver  largest object .*\n(.*\n)*zbud +3,968 B +yes +no")
+        self.assertRegex(result.out, r"\Adriver +largest object .*\n(.*\n)*zbud +3,968 B +yes +no")
 
     def test_json(self):
         document = json.loads(run("drivers", "--json").out)
