@@ -3,8 +3,7 @@
 // Sanitized - whether this build has a sanitizer that keeps shadow memory: such a one faults, takes
 // addresses and calls the system on its own account, which some tests must not mistake for ours.
 // AddressSanitizer's heap besides does not survive a fork while other threads use it, unless
-// asan_fork.cpp sees to it: the child waits
-// for ever for a lock that one of them held.
+// asan_fork.cpp sees to it: the child waits for ever for a lock that one of them held.
 #pragma once
 
 #if defined(__SANITIZE_ADDRESS__)
