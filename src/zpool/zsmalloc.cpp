@@ -197,6 +197,7 @@ void ZsmallocPool::unmap_slowly(Handle handle) noexcept {
 Status ZsmallocPool::give_back(unsigned size_class, std::uint32_t index) noexcept {
   std::uint32_t slots[kMostRefill + 1];
   std::size_t count = 0;
+  bool wants_room = false;
   slots[count++] = index;
   const Place place(engine_.slot(index).load(std::memory_order_relaxed));
   if (base_of(place.zspage()).keeps()) {
@@ -208,27 +209,24 @@ Status ZsmallocPool::give_back(unsigned size_class, std::uint32_t index) noexcep
       if (kept == ObjectEngine::kNoSlot) break;
       slots[count++] = kept;
     }
-    if (limit < capacities_[size_class]) {
-      Closed closed;
-      {
-        ShortLockGuard lock(classes_[size_class].lock);
-        grant(classes_[size_class], size_class, closed);
-      }
-      close(closed);
-    }
+    wants_room = limit < capacities_[size_class];
   }
-  give_back(size_class, Numbers(slots, count));
+  give_back(size_class, Numbers(slots, count), wants_room);
   return {};
 }
 
-// Returns the pages that this freed.
-std::size_t ZsmallocPool::give_back(unsigned size_class, Numbers slots) noexcept {
+// With room on this CPU for others to come, if it wants that. Returns the pages that this freed.
+std::size_t ZsmallocPool::give_back(unsigned size_class, Numbers slots, bool wants_room) noexcept {
   Class& home = classes_[size_class];
   Closed closed;
   {
     ShortLockGuard lock(home.lock);
     for (const std::uint32_t slot : slots) take_out(home, slot, closed);
-    if (is_overgranted(home)) withdraw(home, size_class, closed);
+    if (is_overgranted(home)) {
+      withdraw(home, size_class, closed);
+    } else if (wants_room) {
+      grant(home, size_class, closed);
+    }
   }
   engine_.give_slots(slots);
   return close(closed);
@@ -245,7 +243,7 @@ void ZsmallocPool::grant(Class& home, unsigned size_class, Closed& closed) noexc
   const std::uint32_t allowed =
       std::min<std::uint32_t>(home.used.load(std::memory_order_relaxed) / kKeptShare, 0xffff);
   if (home.granted >= allowed) {
-    if (home.evictions != 0 || !is_outdone(cpu, head)) return;
+    if (home.evictions != 0 || !is_outdone(home, cpu, head)) return;
     withdraw(home, size_class, closed);
   }
   const std::uint32_t limit = stacks.limit(cpu, head);
@@ -258,9 +256,10 @@ void ZsmallocPool::grant(Class& home, unsigned size_class, Closed& closed) noexc
 
 // Some CPU has more than four times the room of this one, and enough to be worth taking. Two CPUs at
 // work double from nothing side by side after that, so neither outdoes the other again.
-bool ZsmallocPool::is_outdone(unsigned cpu, std::size_t head) const noexcept {
+bool ZsmallocPool::is_outdone(const Class& home, unsigned cpu, std::size_t head) const noexcept {
   const CpuStacks& stacks = engine_.stacks();
   const std::uint32_t least = std::max<std::uint32_t>(stacks.limit(cpu, head) * 4, 7);
+  if (home.granted <= least) return false;  // not even if one has it all
   for (unsigned other = 0; other < stacks.cpus(); ++other) {
     if (stacks.limit(other, head) > least) return true;
   }

@@ -22,7 +22,6 @@
 
 #include "support/child_process.hpp"
 #include "support/object_field.hpp"
-#include "support/sanitized.hpp"
 #include "support/scale.hpp"
 #include "support/seed.hpp"
 
@@ -86,7 +85,6 @@ TEST_P(ZsmallocStress, KeepsEveryObjectWholeWhileObjectsMove) {
 
 // A child of a fork finds no operation half done.
 TEST_P(ZsmallocStress, AForkFindsThePoolWholeAndCanUseAndEndIt) {
-  if (testing::kAddressSanitized) GTEST_SKIP() << "its heap does not survive such a fork";
   const std::uint64_t forks = testing::scaled(25, 5);
   ObjectField field("zsmalloc", GetParam().field);
   std::atomic<bool> stop{false};

@@ -6,9 +6,8 @@
 // ever for a lock that another thread of its parent held. Later runtimes do what is done here. Linked
 // into every test executable; empty without that sanitizer. g++'s runtime has the same fault and
 // offers no way to its locks.
-#include "support/sanitized.hpp"
-
-#if defined(MMKIT_ADDRESS_SANITIZED) && defined(__clang__) && __clang_major__ < 17
+#if defined(__clang__) && __clang_major__ < 17
+#if __has_feature(address_sanitizer)
 
 #include <pthread.h>
 
@@ -28,4 +27,5 @@ namespace {
 
 }  // namespace
 
+#endif
 #endif

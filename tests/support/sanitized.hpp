@@ -2,17 +2,7 @@
 //
 // Sanitized - whether this build has a sanitizer that keeps shadow memory: such a one faults, takes
 // addresses and calls the system on its own account, which some tests must not mistake for ours.
-// AddressSanitizer's heap besides does not survive a fork while other threads use it, unless
-// asan_fork.cpp sees to it: the child waits for ever for a lock that one of them held.
 #pragma once
-
-#if defined(__SANITIZE_ADDRESS__)
-#define MMKIT_ADDRESS_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define MMKIT_ADDRESS_SANITIZED 1
-#endif
-#endif
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define MMKIT_SANITIZED 1
@@ -29,12 +19,6 @@ namespace mmkit::testing {
 inline constexpr bool kSanitized = true;
 #else
 inline constexpr bool kSanitized = false;
-#endif
-
-#ifdef MMKIT_ADDRESS_SANITIZED
-inline constexpr bool kAddressSanitized = true;
-#else
-inline constexpr bool kAddressSanitized = false;
 #endif
 
 }  // namespace mmkit::testing

@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/hooked_source.hpp"
 #include "support/pattern.hpp"
 #include "support/scale.hpp"
 #include "support/seed.hpp"
@@ -27,26 +28,7 @@ constexpr std::uint16_t kTag = 99;
 constexpr std::size_t kChunk = ZbudPage::kChunkBytes;
 constexpr std::size_t kMax = 3968;
 
-// Forwards to a source, and calls back in between: what may be done while a page is on its way.
-class HookedSource final : public PageSource {
- public:
-  explicit HookedSource(PageSource& source) : source_(source) {}
-  Result<PageRun> allocate_pages(const PageRequest& request) noexcept override {
-    if (on_allocate) std::exchange(on_allocate, nullptr)(request);
-    return source_.allocate_pages(request);
-  }
-  void free_pages(PageRun run) noexcept override {
-    if (on_free) std::exchange(on_free, nullptr)();
-    source_.free_pages(run);
-  }
-  PageSourceStats stats() const noexcept override { return source_.stats(); }
-
-  std::function<void(const PageRequest&)> on_allocate;  // once
-  std::function<void()> on_free;                        // once
-
- private:
-  PageSource& source_;
-};
+using testing::HookedSource;
 
 class Zbud : public ::testing::Test {
  protected:

@@ -25,7 +25,8 @@
 // Why only objects of zspages that are four fifths full are kept: one that is kept counts as in use, and
 // would hold a sparse zspage that is about to become empty. A class keeps at most a 32nd of its
 // objects, over all CPUs, and gives all back whenever it has shrunk to half; so an empty pool has
-// no pages.
+// no pages. Room on a CPU is granted as calls go the slow way there, and shared out anew when one CPU has
+// four times what another one at work has: it follows the threads.
 //
 // A generation is a count that grows as the pool is used; a zspage carries the one in which it last
 // got an object or a touch. There is no list to keep in order, and nothing to lock.
@@ -284,7 +285,6 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
     // Acquire: pairs with adopt(). Who holds no lock looks at base_of() next, and no further.
     return descriptors_[number].load(std::memory_order_acquire);
   }
-
   Zspage& zspage_at(std::uint32_t number) const noexcept { return *find_zspage(number); }
 
   // zsmalloc.cpp: the slow half of allocate and free
@@ -301,9 +301,10 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   Status give_back(unsigned size_class, std::uint32_t index) noexcept;
   Handle count_and_publish(std::uint32_t index, std::size_t size_bytes) noexcept;
   Status count_and_give_back(Handle handle, std::uint64_t word) noexcept;
-  std::size_t give_back(unsigned size_class, Numbers slots) noexcept;
+  std::size_t give_back(unsigned size_class, Numbers slots, bool wants_room = false) noexcept;
   void grant(Class& home, unsigned size_class, Closed& closed) noexcept MMKIT_REQUIRES(home.lock);
-  bool is_outdone(unsigned cpu, std::size_t head) const noexcept;
+  bool is_outdone(const Class& home, unsigned cpu, std::size_t head) const noexcept
+      MMKIT_REQUIRES(home.lock);
   bool is_overgranted(const Class& home) const noexcept MMKIT_REQUIRES(home.lock);
   std::size_t withdraw(Class& home, unsigned size_class, Closed& closed) noexcept
       MMKIT_REQUIRES(home.lock);
