@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <mmkit/base/growing_array.hpp>
 #include <mmkit/base/growing_table.hpp>
 
 #include "fault/page_failing_system.hpp"
@@ -66,6 +67,45 @@ TEST(GrowingTableFault, KeepsWhatItHasWhenMemoryEndsForEver) {
     system.succeed();
     ASSERT_EQ(grow(table, kChunks, /*patience=*/0), 0u);
     ASSERT_EQ(table.count(), kChunks);
+  }
+}
+
+// Segments for 64, 192, 448 and 960 elements.
+constexpr std::uint32_t kElements = 960, kSegments = 4;
+
+// Grows an array in steps that take several segments, too, and looks at every element.
+void grow(GrowingArray<std::uint64_t>& array, unsigned* failures) {
+  // Three failures in a row are for ever.
+  for (const std::uint32_t size : {1u, 300u, kElements}) {
+    while (array.size() < size) {
+      const std::uint32_t from = array.size();
+      if (array.grow(size)) {
+        for (std::uint32_t i = from; i < size; ++i) array[i] = i;
+        break;
+      }
+      EXPECT_EQ(array.size(), from) << "as it was";
+      EXPECT_EQ(array.find(from), nullptr);
+      if (++*failures == 3) return;
+    }
+  }
+  for (std::uint32_t i = 0; i < array.size(); ++i) EXPECT_EQ(array[i], i);
+}
+
+TEST(GrowingArrayFault, LosesNothingWhicheverAllocationFails) {
+  FailingSystem system;
+  for (const Failing how : {Failing::once, Failing::for_ever}) {
+    for (std::uint64_t nth = 1; nth <= kSegments; ++nth) {
+      GrowingArray<std::uint64_t> array;
+      unsigned failures = 0;
+      system.fail_nth(SystemCall::metadata, nth, how);
+      grow(array, &failures);
+      EXPECT_EQ(system.failed(), failures);
+      EXPECT_GE(failures, 1u) << "each segment was failed";
+      EXPECT_EQ(array.size() == kElements, how == Failing::once);
+      system.succeed();
+      grow(array, &failures);
+      EXPECT_EQ(array.size(), kElements);
+    }
   }
 }
 

@@ -8,9 +8,9 @@
 //   owners      | slot of the object | 1, next free cell | slot | ...
 //
 // The owner word says whose cell it is, so that a mover finds the handle of an object; of a free
-// cell it links the list of free cells. A zspage is known by its number; ZspageTable has what must be
-// found by that number: where the pages are (read by every mapping, hence apart from what changes),
-// how full it is, when it was used.
+// cell it links the list of free cells. A zspage is known by its number; the pool has what must be
+// found by that number: a ZspageBase (read by every mapping, hence apart from what changes), and when
+// it was used.
 // Units:      cells: places for an object
 // Invariants: 1 in_use cells are not free, and the free list holds the others, once
 // Locking:    the lock of its size class guards all of it. Owner words are atomic since a mover writes
