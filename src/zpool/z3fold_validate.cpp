@@ -94,7 +94,7 @@ Status Z3foldPool::validate_page(PageIndex index) const noexcept {
   const ChunkedPage& page = pages_[index];
   if (page.empty() && page.is_evicted == 0) return broken;
   if (!page.is_sound()) return broken;
-  const bool has_room = page.is_evicted == 0 && !page.is_whole() && page.free_chunks() != 0;
+  const bool has_room = page.is_evicted == 0 && !page.is_whole() && RoomLists::has_room(page);
   if (RoomLists::is_listed(page) != has_room) return broken;
   if (!red_zone_is_whole(index)) return broken;
   for (const Buddy buddy : ChunkedPage::kInOrder) {

@@ -382,7 +382,7 @@ class Duel {
       const Result<std::size_t> freed = pool_->compact();
       require(freed && *freed == model_.compact(), "compact() frees as many pages");
       if (!held_.empty() || broken_) return;
-      require(*freed >= promised, "compact() frees what was promised");
+      require(*freed == promised, "compact() frees what was promised");
       require(pool_->stats().compactable_pages == 0, "nothing is left to compact");
     }
   }

@@ -122,6 +122,12 @@ class alignas(32) ChunkedPage {
     return kUsableChunks - chunks(kFirst) - chunks(kMiddle) - chunks(kLast);
   }
 
+  /// The largest object that another place takes once MIDDLE was slid, where it can be. Not of a whole
+  /// page.
+  unsigned free_chunks_when_slid() const noexcept {
+    return can_slide() ? room_after_slide() : free_chunks();
+  }
+
   /// Invariants 1 and 2.
   bool is_sound() const noexcept {
     if (is_whole()) return objects() == 1 && size_bytes[kFirst] <= kPageSize;

@@ -3,9 +3,10 @@
 // Lists of chunked pages - by age, and by room on each CPU.
 //
 //   PageLru    oldest <-> ... <-> youngest
-//   RoomLists  CPU 0: pages with two objects or three: mask, list of those with room for 1 chunk,
-//                     2, ... 62; pages with a lone object: the same      an allocation looks at
-//              CPU 1: the same                                           its own CPU's first
+//   RoomLists  CPU 0: pages with two objects: mask, list of those with room for no chunk before
+//                     their MIDDLE is slid, for 1, 2, ... 62;            an allocation looks at
+//                     pages with a lone object: the same                 its own CPU's first
+//              CPU 1: the same
 //
 // Pages with a lone object have lists of their own, since compaction looks for them: one object away
 // from being free. An allocation leaves them alone where another page has as little room.
@@ -90,11 +91,15 @@ class RoomLists {
 
   static bool is_listed(const ChunkedPage& page) noexcept { return page.fit.prev != kNoPage; }
 
+  /// Whether to list it: it has room, or would have when slid.
+  static bool has_room(const ChunkedPage& page) noexcept {
+    return page.objects() < ChunkedPage::kBuddies && page.free_chunks_when_slid() != 0;
+  }
   /// Lists a page by its room, on this CPU; not when there is none.
   void add(ChunkedPageTable& pages, PageIndex index) noexcept {
     ChunkedPage& page = pages[index];
+    if (!has_room(page)) return;
     const unsigned room = page.free_chunks();
-    if (room == 0) return;
     const unsigned cpu = this_cpu_index();
     if (cpu >= cpu_end_) cpu_end_ = cpu + 1;
     const Kind kind = page.is_lone() ? kLone : kShared;
@@ -104,7 +109,7 @@ class RoomLists {
     if (next != kNoPage) pages[next].fit.prev = index;
     lists.first[room] = index + 1;
     lists.mask |= std::uint64_t{1} << room;
-    ++counted(page, kind, room);
+    ++counted(page, kind);
     lone_pages_ += kind;
   }
   /// Takes a page out of its list, if it is in one: before its objects change.
@@ -115,7 +120,7 @@ class RoomLists {
     if (links.next != kNoPage) pages[links.next].fit.prev = links.prev;
     const Kind kind = page.is_lone() ? kLone : kShared;
     const unsigned room = page.free_chunks();
-    --counted(page, kind, room);
+    --counted(page, kind);
     lone_pages_ -= kind;
     if ((links.prev & kListBit) == 0) {
       pages[links.prev].fit.next = links.next;
@@ -136,7 +141,8 @@ class RoomLists {
     }
     return best_besides(pages, chunks, kNoPage);
   }
-  /// The same, whichever CPU lists it, but not this page, which has a lone object (or kNoPage).
+  /// The same, whichever CPU lists it, but not this page, which has a lone object (or kNoPage); of two
+  /// with as little room, one with two objects.
   PageIndex best_besides(const ChunkedPageTable& pages, unsigned chunks,
                          PageIndex not_this) noexcept;
   /// A page whose lone object has at most so many chunks, and about as many; not this one.
@@ -151,14 +157,14 @@ class RoomLists {
   /// How many pages with a lone object are listed.
   std::size_t lone_pages() const noexcept { return lone_pages_; }
 
-  /// Listed pages by number: those with one object by its chunks, the others by room.
+  /// Listed pages by number: those with a lone object by its chunks, the others by their room when
+  /// MIDDLE was slid.
   struct Census {
     std::uint32_t lone[ChunkedPage::kUsableChunks + 1] = {};
     std::uint32_t shared[ChunkedPage::kUsableChunks + 1] = {};
 
-    /// How many of the lone objects would find room in other pages, each page taking one, the
-    /// largest object first: a lower bound of what compaction frees while nothing is mapped, since
-    /// that goes the same way and uses what room is left over, too. Complexity: some thousand steps.
+    /// How many pages compaction would empty, if nothing were mapped: its moves, told from the counts
+    /// alone. Complexity: some thousand steps.
     std::size_t movable_pages() const noexcept;
     bool operator==(const Census&) const noexcept = default;
   };
@@ -188,8 +194,9 @@ class RoomLists {
     }
   };
 
-  std::uint32_t& counted(const ChunkedPage& page, Kind kind, unsigned room) noexcept {
-    return kind == kLone ? census_.lone[page.chunks(page.lone_buddy())] : census_.shared[room];
+  std::uint32_t& counted(const ChunkedPage& page, Kind kind) noexcept {
+    return kind == kLone ? census_.lone[page.chunks(page.lone_buddy())]
+                         : census_.shared[page.free_chunks_when_slid()];
   }
   RoomLists(Percpu<Cpu>&& cpus, unsigned cpu_end) noexcept
       : cpus_(std::move(cpus)), cpu_end_(cpu_end) {}

@@ -105,7 +105,7 @@ class Z3foldPool final : public ZpoolBackend, private ForkParticipant {
     // Relaxed: a number on its own.
     return page_count_.load(std::memory_order_relaxed);
   }
-  /// `compactable_pages`: what compact() frees at the least while nothing is mapped.
+  /// `compactable_pages`: what compact() frees while nothing is mapped.
   ZpoolStats stats() const noexcept override;
   Status validate() const noexcept override;
 
