@@ -9,8 +9,9 @@
 #if defined(__clang__) && __clang_major__ < 17
 #if __has_feature(address_sanitizer)
 
-#include <pthread.h>
-
+// What pthread_atfork() calls, which tests replace to see the library's registrations fail.
+extern "C" int __register_atfork(void (*before)(), void (*in_parent)(), void (*in_child)(),
+                                 void* shared_object);
 // Of the runtime, which is linked into the executable: both of its leak checker's interface.
 namespace __lsan {
 void LockAllocator();
@@ -22,7 +23,8 @@ namespace {
 // Registered before all others, and so the last to run before the fork and the first after it: nobody
 // waits for a lock of ours while the heap is held.
 [[gnu::constructor(101)]] void hold_heap_across_forks() {
-  ::pthread_atfork(__lsan::LockAllocator, __lsan::UnlockAllocator, __lsan::UnlockAllocator);
+  ::__register_atfork(__lsan::LockAllocator, __lsan::UnlockAllocator, __lsan::UnlockAllocator,
+                      nullptr);
 }
 
 }  // namespace
