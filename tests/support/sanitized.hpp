@@ -15,6 +15,14 @@
 
 namespace mmkit::testing {
 
+// ThreadSanitizer's runtime does not hold the locks of its heap across a fork, and offers no way to them:
+// a child that allocates may wait for ever for one that another thread of its parent held.
+#if defined(__SANITIZE_THREAD__)
+inline constexpr bool kHeapSurvivesForks = false;
+#else
+inline constexpr bool kHeapSurvivesForks = true;
+#endif
+
 #ifdef MMKIT_SANITIZED
 inline constexpr bool kSanitized = true;
 #else
