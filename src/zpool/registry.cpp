@@ -9,6 +9,7 @@
 #include <mmkit/base/mutant.hpp>
 #include <mmkit/zpool/z3fold.hpp>
 #include <mmkit/zpool/zbud.hpp>
+#include <mmkit/zpool/zheap.hpp>
 #include <mmkit/zpool/zsmalloc.hpp>
 #include <new>
 #include <string_view>
@@ -252,7 +253,8 @@ DriverRegistry& default_registry() noexcept {
   static DriverRegistry& registry = []() noexcept -> DriverRegistry& {
     alignas(DriverRegistry) static std::byte memory[sizeof(DriverRegistry)];
     auto* made = ::new (static_cast<void*>(memory)) DriverRegistry;
-    for (const ZpoolDriver* driver : {&zbud_driver(), &z3fold_driver(), &zsmalloc_driver()}) {
+    for (const ZpoolDriver* driver :
+         {&zbud_driver(), &z3fold_driver(), &zsmalloc_driver(), &zheap_driver()}) {
       // An aliasing pointer without an owner: the driver is never destroyed, and nothing is
       // allocated.
       const std::shared_ptr<const ZpoolDriver> shared(std::shared_ptr<void>(), driver);

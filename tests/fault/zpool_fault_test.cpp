@@ -281,8 +281,8 @@ TEST_P(ZpoolFault, StoreChangesNothingWhenItFails) {
   const Scenario few{with_pool(),
                      repeat(40, [](Bench& b, std::size_t i) { return b.store(size_of(i)); })};
   EXPECT_GE(deny_each(few, Denied::pages), fewest_points());
-  // So many that handles and descriptors are added; those of runs are added one by one.
-  const std::size_t objects = places_by_page() ? 2200 : 300;
+  // So many that handles and descriptors are added; zsmalloc's of runs are added one by one.
+  const std::size_t objects = GetParam().type == "zsmalloc" ? 300 : 2200;
   const Scenario many{with_pool(), repeat(objects, [](Bench& b, std::size_t i) {
                         return b.store(i % 2 == 0 ? 2000 : 1900);
                       })};
@@ -324,12 +324,12 @@ TEST_P(ZpoolFault, EvictionAtTheLimitChangesNothingElseWhenPagesAreDenied) {
   }
 }
 
-// The callback stores a small copy of what it evicts; when it cannot, it refuses.
+// The callback stores a smaller copy of what it evicts; when it cannot, it refuses.
 TEST_P(ZpoolFault, ShrinkLosesNothingWhenItsCallbackCannotAllocate) {
   Bench* current = nullptr;
   bool refused = false;
   const EvictFn evict = [&](Zpool& pool, Handle handle) -> Status {
-    if (Status stored = current->store(1000); !stored) {
+    if (Status stored = current->store(2400); !stored) {
       refused = true;
       return stored;
     }
@@ -357,7 +357,7 @@ TEST_P(ZpoolFault, ShrinkLosesNothingWhenItsCallbackCannotAllocate) {
     return fail(Errc::out_of_memory);
   };
   // The callback is asked for as many pages as a shrink looks at before it gives up.
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < (places_by_page() ? 4 : 8); ++i) {
     // Of the objects that leave together some may be gone before one is refused.
     scenario.steps.push_back({.run = shrink,
                               .may_evict = !places_by_page(),
@@ -415,7 +415,7 @@ TEST_P(ZpoolFault, AMappingThatCannotBeCountedIsNotMade) {
 
 // Named here and not asked of the default registry, which would register the fork handlers of this
 // process before the tests of that begin.
-const std::vector<std::string> kTypes = {"zbud", "z3fold", "zsmalloc"};
+const std::vector<std::string> kTypes = {"zbud", "z3fold", "zsmalloc", "zheap"};
 INSTANTIATE_TEST_SUITE_P(Driver, ZpoolFault, ::testing::ValuesIn(testing::variants_of(kTypes)),
                          [](const auto& variant) { return variant.param.name(); });
 

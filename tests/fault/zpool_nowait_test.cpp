@@ -108,7 +108,8 @@ class ZpoolNowait : public ::testing::TestWithParam<testing::DriverVariant> {};
 
 // Named here and not asked of the default registry, as in zpool_fault_test.cpp.
 INSTANTIATE_TEST_SUITE_P(Driver, ZpoolNowait,
-                         ::testing::ValuesIn(testing::variants_of({"zbud", "z3fold", "zsmalloc"})),
+                         ::testing::ValuesIn(testing::variants_of({"zbud", "z3fold", "zsmalloc",
+                                                                   "zheap"})),
                          [](const auto& variant) { return variant.param.name(); });
 
 TEST_P(ZpoolNowait, MakesNoSystemCall) {

@@ -33,10 +33,9 @@ inline std::ostream& operator<<(std::ostream& out, const DriverVariant& variant)
 
 inline constexpr struct {
   const char *type, *params;
-} kVariants[] = {{"zsmalloc", "chain_pages=4"},
-                 {"zsmalloc", "chain_pages=16"},
-                 {"zsmalloc", "cache=0"},
-                 {"zsmalloc", "cache=64"}};
+} kVariants[] = {{"zsmalloc", "chain_pages=4"}, {"zsmalloc", "chain_pages=16"},
+                 {"zsmalloc", "cache=0"},       {"zsmalloc", "cache=64"},
+                 {"zheap", "floor=0"},          {"zheap", "floor=0.98"}};
 
 inline std::vector<std::string> registered_types() {
   std::vector<std::string> types;

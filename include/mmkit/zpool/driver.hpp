@@ -108,6 +108,8 @@ class ZpoolBackend {
   virtual ShrinkOutcome shrink(std::size_t pages) noexcept = 0;
   /// Moves objects together; the pages freed. Errors: not_supported.
   virtual Result<std::size_t> compact() noexcept = 0;
+  /// The largest object this pool takes, where a parameter decides; 0: what the driver's traits say.
+  virtual std::size_t max_object_bytes() const noexcept { return 0; }
   /// Pages that hold objects. Complexity: O(1), no lock.
   virtual std::size_t total_pages() const noexcept = 0;
   virtual ZpoolStats stats() const noexcept = 0;

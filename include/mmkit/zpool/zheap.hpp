@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: MIT
+//
+// zheap - objects of any size end to end in blocks of pages, moved together before density is lost.
+//
+// An object lies in the shortest hole that is long enough (best fit), to eight bytes. Best fit alone is
+// dense while a pool fills; once objects go and others come, holes pile up that nothing fits. So where
+// less than `floor` of a shard's blocks is in use, each call that comes by moves an object or two out
+// of the emptiest block, until that block can be given back. Nobody pauses, and nobody calls compact().
+//
+//   handle --> slot (object_engine.hpp)   place: | slack | number of block | granule |
+//                                                  3       26                13 bits
+//   number of block --> where it lies (heap_block_table.hpp) --> header, object (heap_block.hpp)
+//
+//   shard of a CPU  | lock | holes by length | its blocks | victim |       heap_shard.hpp
+//   CPU             | slots that were freed here, extents still held |     CpuStacks
+//
+// Flow:       allocate: a slot, then the best hole of this CPU's shard, under the shard's lock. Where it
+//             has none, other shards are asked before a block is opened.
+//             free: one exchange, and a push onto this CPU's stack. When that is full, its extents are
+//             given back together, each shard's under one lock: whose blocks they are does not matter.
+//             map, unmap: one exchange each.
+//             evacuate: what a shard owes its floor is done under its lock by who has it anyway, and
+//             while a shard is behind also by whoever frees.
+//             shrink: evicts whole blocks, least recently used generation first.
+//
+// An object that fills pages to within a 64th has pages of its own, which are never moved: so a pool of
+// what cannot be compressed is as dense as its pages.
+//
+// Shards come as the pool grows, one for each sixteen whole blocks up to one a CPU: a small pool has
+// one, and its CPUs share it.
+//
+// The floor is granules in use over granules held, in each shard, its newest block left aside. It holds
+// at each moment but for the moves that are still owed, which the next calls make; mapped objects stay
+// where they are, and each may keep the block that it is in. An extent that waits on a CPU's stack
+// counts as in use: at most 32 a CPU, and none in a pool of less than 384 pages.
+//
+// Units:      granules of eight bytes, pages; sizes in bytes
+// Invariants: 1 those of the engine and of each shard  2 a live slot names an extent in use which names
+//             it, with its slack  3 a waiting slot is cached and names an extent in use  4 pages agree
+//             with the walk
+// Locking:    evictions (pool) > shard (zpool_class; one at a time but for validate() and fork; others
+//             by try_lock) > numbers and free slots (zpool_slots) > page source. The page source is
+//             called without the shard's lock, but for nowait requests: they never wait.
+// Complexity: O(1) and at most four moves; compact() O(objects moved), shrink() O(blocks) a batch
+#pragma once
+
+#include <atomic>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <mmkit/base/fork.hpp>
+#include <mmkit/base/intrusive_list.hpp>
+#include <mmkit/base/mutex.hpp>
+#include <mmkit/zpool/driver.hpp>
+#include <mmkit/zpool/fetch_soon.hpp>
+#include <mmkit/zpool/heap_block_table.hpp>
+#include <mmkit/zpool/heap_shard.hpp>
+#include <mmkit/zpool/object_engine.hpp>
+#include <string_view>
+
+namespace mmkit {
+
+/// What a zheap pool promises, and what it keeps of it.
+struct ZheapDensity {
+  double floor = 0;        ///< what was asked for; 0: nothing is moved by itself
+  double density = 0;      ///< bytes of extents in use over bytes of blocks; 1 of an empty pool
+  std::size_t blocks = 0;  ///< of up to 64 KiB
+  std::size_t shards = 0;  ///< each may fall short of the floor by its newest block
+  std::size_t passed =
+      0;  ///< objects that were mapped, or about to be freed, when a block was emptied
+  std::uint64_t emptied = 0;  ///< blocks that moves have emptied
+};
+
+/// A pool of the zheap kind. Made by create(); never moves; usable without the front end, which adds
+/// limits, foreign handles of other pools, and a name for each misuse.
+/// Thread safety: every function is safe, but not against destruction.
+class ZheapPool final : public ZpoolBackend, private ForkParticipant {
+ public:
+  static constexpr std::string_view kType = "zheap";
+  static constexpr DriverTraits kTraits{.max_object_bytes = kPageSize,
+                                        .can_shrink = true,
+                                        .can_compact = true,
+                                        .highmem = true,
+                                        .most_run_pages = HeapBlock::kMostPages};
+  static constexpr std::size_t kMostObjectBytes = 32768;
+  static constexpr double kDefaultFloor = 0.955;
+  static constexpr double kMostFloor = 0.98;
+  /// Blocks whose objects one step of a shrink asks for before it gives up.
+  static constexpr unsigned kReclaimRetries = 8;
+
+  /// Makes a pool. `params`: `floor=` 0 to 0.98, the density below which objects are moved (default
+  /// 0.955; 0: never); `max_object=` 4096 to 32768, the largest object in bytes (default 4096).
+  /// Errors: invalid_argument (a parameter, no page source, tag 0), out_of_memory.
+  static Result<std::unique_ptr<ZheapPool>> create(BackendEnv&& env) noexcept;
+  /// Live objects go to the leak handler; a live mapping is misuse.
+  ~ZheapPool() override;
+
+  Result<Handle> allocate(std::size_t size_bytes, Gfp gfp) noexcept override {
+    return add(size_bytes, gfp, /*object=*/nullptr);
+  }
+  Result<Handle> store(std::span<const std::byte> object, Gfp gfp) noexcept override {
+    return add(object.size(), gfp, object.data());
+  }
+  Status free(Handle handle) noexcept override {
+    ObjectEngine::Slot* slot = engine_.find(handle);
+    std::uint64_t word;
+    if (slot == nullptr || !engine_.pins().try_take(handle, *slot, slot_word::kCached, word))
+        [[unlikely]] {
+      return free_slowly(handle);
+    }
+    const HeapPlace place(word);
+    detail::fetch_soon(blocks_.block(place.block()).object(place.granule()));
+    if (!engine_.stacks().try_count_free(0)) [[unlikely]]
+      engine_.stacks().count_free(0);
+    const std::uint32_t index = handle_bits::index(handle);
+    // Relaxed: a hint.
+    if (behind_.load(std::memory_order_relaxed) == 0 && engine_.try_keep(kWaiting, index))
+        [[likely]]
+      return {};
+    return give_back(index);
+  }
+  void touch(Handle handle) noexcept override;
+
+  Result<std::span<std::byte>> map(Handle handle, MapMode) noexcept override {
+    ObjectEngine::Slot* slot = engine_.find(handle);
+    std::uint64_t word;
+    if (slot == nullptr || !engine_.pins().try_pin(handle, *slot, word)) [[unlikely]]
+      return map_slowly(handle);
+    return bytes_of(word);
+  }
+  void unmap(Handle handle) noexcept override {
+    ObjectEngine::Slot* slot = engine_.find(handle);
+    if (slot == nullptr || !engine_.pins().try_unpin(handle, *slot)) [[unlikely]]
+      unmap_slowly(handle);
+  }
+
+  /// Evicts whole blocks, so perhaps some pages more than were asked for.
+  ShrinkOutcome shrink(std::size_t pages) noexcept override;
+  /// Moves objects out of the emptiest blocks until no block more can be given back. A second call at
+  /// the same time returns 0. Complexity: slices of four objects, between which everybody else goes on.
+  Result<std::size_t> compact() noexcept override;
+  std::size_t max_object_bytes() const noexcept override { return params_.max_object_bytes; }
+  std::size_t total_pages() const noexcept override {
+    return pages_.load(std::memory_order_relaxed);  // a number on its own
+  }
+  /// Consistent at rest; while others work each figure is right by itself. Complexity: some
+  /// microseconds: it looks at what waits on each CPU. `compactable_pages`: about what compact() frees.
+  ZpoolStats stats() const noexcept override;
+  Status validate() const noexcept override;
+
+  /// The promise and the fact. Complexity: O(shards).
+  ZheapDensity density() const noexcept;
+
+ private:
+  struct Params {
+    double floor = kDefaultFloor;
+    std::size_t max_object_bytes = kPageSize;
+  };
+  struct Eviction;
+  enum class Goal { floor, everything };
+  using Slots = std::span<const std::uint32_t>;
+
+  // Blocks that were closed under a lock, whose pages go back without it: linked by `at`.
+  class Closed {
+   public:
+    void push(HeapBlockTable& blocks, std::uint32_t number) noexcept {
+      blocks[number].at = first_;
+      first_ = number;
+    }
+    std::uint32_t pop(const HeapBlockTable& blocks) noexcept {
+      const std::uint32_t number = first_;
+      if (number != HeapBlockTable::kNone) first_ = blocks[number].at;
+      return number;
+    }
+
+   private:
+    std::uint32_t first_ = HeapBlockTable::kNone;
+  };
+
+  static constexpr std::uint32_t kNone = HeapBlockTable::kNone;
+  static constexpr unsigned kMostShards = 64;
+  // The stack of freed slots whose extents are still held.
+  static constexpr std::size_t kWaiting = ObjectEngine::kFirstPlacementHead;
+  static constexpr unsigned kMostWaiting = 32;
+  // Moves that one call makes for the floor, at most.
+  static constexpr unsigned kMovesACall = 2;
+  // What best fit leaves between objects, which no move gets back: about so great a part.
+  static constexpr std::size_t kOutOfReachShare = 48;
+
+  ZheapPool(BackendEnv&& env, const Params& params) noexcept;
+  static Result<Params> parse(std::string_view params) noexcept;
+  Status start(std::string_view name) noexcept;
+
+  std::span<std::byte> bytes_of(std::uint64_t word) const noexcept {
+    return blocks_.object(HeapPlace(word));
+  }
+  HeapShard& shard(unsigned number) const noexcept {
+    // Acquire: pairs with the release that made it one of active_.
+    return *shards_[number].load(std::memory_order_acquire);
+  }
+  unsigned shard_here() const noexcept {
+    // Acquire: pairs with the release in activate().
+    return this_cpu_index() % active_.load(std::memory_order_acquire);
+  }
+
+  // zheap.cpp: allocate and free
+  Result<Handle> add(std::size_t size_bytes, Gfp gfp, const std::byte* object) noexcept;
+  Result<HeapPlace> find_place(std::size_t size_bytes, std::uint32_t slot, Gfp gfp) noexcept;
+  Result<HeapPlace> find_pages(std::size_t size_bytes, std::uint32_t slot, Gfp gfp) noexcept;
+  Result<HeapPlace> find_room(unsigned granules, std::uint32_t slot, Gfp gfp) noexcept;
+  Result<HeapPlace> find_room_elsewhere(unsigned mine, unsigned granules,
+                                        std::uint32_t slot) noexcept;
+  Result<HeapPlace> find_room_in_new_block(unsigned mine, unsigned granules, std::uint32_t slot,
+                                           Gfp gfp) noexcept;
+  HeapPlace take_in(HeapShard& home, std::uint32_t number, unsigned granules,
+                    std::uint32_t slot) noexcept MMKIT_REQUIRES(home.lock);
+  Status free_slowly(Handle handle) noexcept;
+  Status give_back(std::uint32_t index) noexcept;
+  std::size_t give_back(Slots slots) noexcept;
+  void release(HeapShard& shard, std::uint32_t slot, Closed& closed) noexcept
+      MMKIT_REQUIRES(shard.lock);
+  unsigned waiting_allowed() const noexcept;
+  std::size_t withdraw_all() noexcept;
+  Result<std::span<std::byte>> map_slowly(Handle handle) noexcept;
+  void unmap_slowly(Handle handle) noexcept;
+  Failure failed(Errc why) noexcept;
+  bool note_use(std::uint32_t block) noexcept;
+  void note_new_use() noexcept;
+
+  // zheap_blocks.cpp: blocks and shards come and go
+  Result<std::uint32_t> open(unsigned mine, unsigned granules, Gfp gfp) noexcept;
+  Result<std::uint32_t> open_whole(std::size_t pages, std::uint32_t slot, Gfp gfp) noexcept;
+  Result<std::uint32_t> describe(const PageRun& run, bool is_whole, unsigned mine,
+                                 Gfp gfp) noexcept;
+  void close_whole(std::uint32_t number, Closed& closed) noexcept;
+  Result<PageRun> take_run(std::size_t fewest_pages, Gfp gfp) noexcept;
+  PageRun run_of(std::uint32_t number) const noexcept;
+  void close(HeapShard& shard, std::uint32_t number, Closed& closed) noexcept
+      MMKIT_REQUIRES(shard.lock);
+  std::size_t give_pages(Closed& closed) noexcept;
+  void activate_shards() noexcept;
+
+  // zheap_evacuate.cpp: moves
+  bool is_behind(const HeapShard& shard) const noexcept MMKIT_REQUIRES(shard.lock);
+  void keep_floor(HeapShard& shard, Closed& closed) noexcept MMKIT_REQUIRES(shard.lock);
+  enum class Progress {
+    some,       // there may be more to do
+    none,       // nothing to do
+    left_some,  // the victim was not emptied: something in it cannot be moved
+    no_room     // the victim was not emptied: an object found no room
+  };
+  Progress evacuate(HeapShard& shard, unsigned moves, Goal goal, Closed& closed) noexcept
+      MMKIT_REQUIRES(shard.lock);
+  enum class Step { moved, passed, no_room };
+  Step empty_one(HeapShard& shard, Closed& closed) noexcept MMKIT_REQUIRES(shard.lock);
+  std::uint32_t find_owner(HeapPlace place) const noexcept;
+  void take_over_age(std::uint32_t to, std::uint32_t from) noexcept;
+  void compact_shard(HeapShard& shard) noexcept;
+
+  // zheap_shrink.cpp
+  Status reclaim() noexcept;
+  std::uint32_t oldest() noexcept;
+  bool begin_eviction(Eviction& eviction) noexcept;
+  template <class F>
+  void for_each_owner(std::uint32_t number, unsigned from, F&& visit) const noexcept;
+  bool has_mapped(std::uint32_t number) const noexcept;
+  bool evict_objects(Eviction& eviction) noexcept;
+  void end_eviction(Eviction& eviction) noexcept;
+
+  // zheap_life.cpp, zheap_validate.cpp
+  void report_leftovers() const noexcept;
+  [[noreturn]] void report_not_mapped(Handle handle) const noexcept;
+  std::size_t metadata_bytes() const noexcept;
+  std::uint64_t waiting_bytes() const noexcept;
+  bool validate_owners(std::uint32_t number, std::size_t* owned) const noexcept;
+  bool validate_slots(const CpuStacks::Stopped& stopped, std::size_t owned) const noexcept;
+  bool is_extent_of(std::uint32_t slot, HeapPlace place) const noexcept;
+  void lock_shards() noexcept MMKIT_NO_THREAD_SAFETY_ANALYSIS;
+  void unlock_shards() noexcept MMKIT_NO_THREAD_SAFETY_ANALYSIS;
+  void lock_for_fork() noexcept override MMKIT_NO_THREAD_SAFETY_ANALYSIS;
+  void unlock_after_fork() noexcept override MMKIT_NO_THREAD_SAFETY_ANALYSIS;
+  void on_child() noexcept override;
+
+  // Read only after create().
+  const Params params_;
+  const Gfp gfp_;
+  PageSource& source_;
+  const std::function<Status(Handle)> evict_;
+  std::unique_ptr<char[]> name_;
+  std::size_t name_bytes_ = 0;
+  unsigned most_shards_ = 1;
+  unsigned locked_shards_ = 0;  // by lock_shards(), under evictions_mutex_
+  bool inherited_ = false;      // set in the child of a fork, while that has one thread
+
+  mutable ObjectEngine engine_;
+  HeapBlockTable blocks_;
+  std::atomic<HeapShard*> shards_[kMostShards] = {};
+  std::atomic<unsigned> active_{1};
+
+  alignas(64) std::atomic<std::uint32_t> behind_{0};  // shards that owe moves
+  alignas(64) std::atomic<std::uint16_t> generation_{0};
+  std::atomic<std::uint32_t> new_uses_{0};  // since the generation began
+  alignas(64) std::atomic<std::size_t> pages_{0};
+  std::atomic<std::size_t> whole_pages_{0};  // of these, of objects that have pages of their own
+  std::atomic<std::uint32_t> granted_{0};    // what a CPU may let wait, at most
+  std::atomic<std::uint64_t> failures_{0}, evicted_{0}, moved_{0}, passed_{0}, emptied_{0};
+  std::atomic<std::uint64_t> bytes_released_{0}, closed_pages_{0};
+  std::atomic<std::uint64_t> allocations_aside_{0}, bytes_aside_{0};  // of calls that must not wait
+
+  mutable Mutex looks_{LockRank::pool};  // at what waits on CPUs: one at a time
+  std::atomic<bool> compacting_{false};
+  mutable Mutex evictions_mutex_{LockRank::pool};
+  IntrusiveList<Eviction> evictions_ MMKIT_GUARDED_BY(evictions_mutex_);
+};
+
+/// The driver of these pools. Thread safety: safe.
+const ZpoolDriver& zheap_driver() noexcept;
+
+}  // namespace mmkit

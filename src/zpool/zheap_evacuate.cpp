@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT
+//
+// zheap, its moves: the emptiest block of a shard is emptied, an object or two at a time.
+//
+//   empty_one   under the shard's lock: the extent at the cursor goes into the best hole of another
+//               block. Its slot is busy while it is copied, so only its own users wait.
+//
+// What cannot be moved is passed over: mapped, freed and waiting on a CPU, or not published yet. At its
+// end the block is given back, if nothing is left in it; else it becomes an ordinary one again, and is
+// no victim before some others were. Where an object finds no room, the rest would not either.
+#include <mmkit/zpool/zheap.hpp>
+
+#include <cstring>
+#include <mmkit/base/mutant.hpp>
+
+namespace mmkit {
+namespace {
+
+// Extents that one call looks at, at most: passed over ones cost little, but not nothing.
+constexpr unsigned kLooksACall = 16;
+// How far above the floor moves begin: what is owed takes some calls, in which others free.
+constexpr double kAhead = 0.004;
+// Moves of a compaction under one lock.
+constexpr unsigned kMovesASlice = 4;
+// Blocks of which a compaction tries to move objects for which there is no room.
+constexpr unsigned kMostWithoutRoom = 4;
+
+}  // namespace
+
+// Less in use than the floor says, or nearly so: moves begin a little ahead of it.
+bool ZheapPool::is_behind(const HeapShard& shard) const noexcept {
+  if (shard.victim() != kNone) return true;
+  return static_cast<double>(shard.spoiled()) >
+         (1 - params_.floor - kAhead) * static_cast<double>(shard.held());
+}
+
+// What the shard owes, by who has its lock. While it owes more, frees come by as well.
+void ZheapPool::keep_floor(HeapShard& shard, Closed& closed) noexcept {
+  if (params_.floor == 0) return;
+  bool owes = false;
+  if (is_behind(shard)) {
+    owes = evacuate(shard, kMovesACall, Goal::floor, closed) != Progress::none && is_behind(shard);
+  }
+  if (owes == shard.owes) return;
+  shard.owes = owes;
+  // Relaxed: a hint.
+  behind_.fetch_add(owes ? 1U : ~0U, std::memory_order_relaxed);
+}
+
+ZheapPool::Progress ZheapPool::evacuate(HeapShard& shard, unsigned moves, Goal goal,
+                                        Closed& closed) noexcept {
+  for (unsigned looks = 0; moves != 0 && looks < kLooksACall; ++looks) {
+    if (shard.victim() == kNone) {
+      if (goal == Goal::floor && !is_behind(shard)) return Progress::some;
+      if (!shard.elect(/*at_once=*/goal == Goal::everything)) return Progress::none;
+    }
+    const HeapPlace at = shard.cursor();
+    const HeapBlock block = blocks_.block(at.block());
+    if (block.is_end(at.granule())) {
+      shard.release_victim();
+      return Progress::left_some;
+    }
+    if (!block.is_used(at.granule())) {
+      shard.pass_hole();
+      continue;
+    }
+    const Step step = empty_one(shard, closed);
+    if (step == Step::no_room) {
+      shard.release_victim();
+      return Progress::no_room;
+    }
+    if (step == Step::moved) {
+      --moves;
+    } else {
+      passed_.fetch_add(1, std::memory_order_relaxed);
+      shard.pass();
+    }
+  }
+  return Progress::some;
+}
+
+ZheapPool::Step ZheapPool::empty_one(HeapShard& shard, Closed& closed) noexcept {
+  const HeapPlace from = shard.cursor();
+  const HeapBlock source = blocks_.block(from.block());
+  const unsigned granules = source.length(from.granule());
+  const std::uint32_t index = find_owner(from);
+  if (index == ObjectEngine::kNoSlot) return Step::passed;
+  ObjectEngine::Slot& slot = engine_.slot(index);
+  const HeapPlace here(slot.load(std::memory_order_relaxed));
+  if (here.where() != from.where()) return Step::passed;
+  if (!SlotPins::begin_move(slot, here.bits())) return Step::passed;
+  const HeapPlace room = shard.take(granules, index);
+  if (room.is_none()) {
+    SlotPins::end_move(slot, here.bits());
+    return Step::no_room;
+  }
+  std::memcpy(blocks_.block(room.block()).object(room.granule()), source.object(from.granule()),
+              HeapBlock::bytes_in(granules) - here.slack_bytes());
+  take_over_age(room.block(), from.block());
+  SlotPins::end_move(slot, HeapPlace(room.block(), room.granule(), here.slack_bytes()).bits());
+  moved_.fetch_add(1, std::memory_order_relaxed);
+  if (shard.give(from)) close(shard, from.block(), closed);
+  return Step::moved;
+}
+
+// The slot of the live object there. Of the slots with the bits that its header has one at most has its
+// place there.
+std::uint32_t ZheapPool::find_owner(HeapPlace place) const noexcept {
+  if (blocks_.is_whole(place.block())) {
+    const std::uint32_t slot = blocks_[place.block()].at;
+    const std::uint64_t word = engine_.slot(slot).load(std::memory_order_relaxed);
+    const bool is_it =
+        slot_word::state_of(word) >= slot_word::kLive && HeapPlace(word).block() == place.block();
+    return is_it ? slot : ObjectEngine::kNoSlot;
+  }
+  const std::uint32_t bits = blocks_.block(place.block()).owner_bits_of(place.granule());
+  constexpr std::uint32_t kStep = 1U << HeapBlock::kOwnerBits;
+  const std::size_t slots = engine_.slots();
+  for (std::size_t index = bits; index < slots; index += kStep) {
+    const std::uint64_t word =
+        engine_.slot(static_cast<std::uint32_t>(index)).load(std::memory_order_relaxed);
+    if (slot_word::state_of(word) < slot_word::kLive) continue;
+    if (HeapPlace(word).where() == place.where()) return static_cast<std::uint32_t>(index);
+  }
+  return ObjectEngine::kNoSlot;
+}
+
+// A block is as young as the youngest that it holds.
+void ZheapPool::take_over_age(std::uint32_t to, std::uint32_t from) noexcept {
+  const std::uint16_t now = generation_.load(std::memory_order_relaxed);
+  const std::uint16_t age = blocks_.age(from).load(std::memory_order_relaxed);
+  const std::uint16_t before = blocks_.age(to).load(std::memory_order_relaxed);
+  const auto distance = [now](std::uint16_t of) { return static_cast<std::uint16_t>(now - of); };
+  if (distance(age) < distance(before)) {
+    blocks_.age(to).store(age, std::memory_order_relaxed);
+  }
+}
+
+// ---------------------------------------------------------------- all of it
+
+Result<std::size_t> ZheapPool::compact() noexcept {
+  // Acquire and release: one compaction after another.
+  if (compacting_.exchange(true, std::memory_order_acquire)) return std::size_t{0};
+  const std::size_t before = total_pages();
+  withdraw_all();
+  for (unsigned s = 0; s < active_.load(std::memory_order_acquire); ++s) compact_shard(shard(s));
+  compacting_.store(false, std::memory_order_release);
+  const std::size_t after = total_pages();
+  return before > after ? before - after : 0;
+}
+
+// Until nothing is to be gained, or objects find no room, or as many blocks as there are could not be
+// emptied.
+void ZheapPool::compact_shard(HeapShard& shard) noexcept {
+  unsigned without_room = 0;
+  std::size_t left = 0;
+  // Others may go on making holes as fast as we fill them.
+  std::size_t slices = shard.held() / HeapBlock::kFewestListed + 1;
+  for (Progress progress = Progress::some; progress != Progress::none && slices != 0; --slices) {
+    Closed closed;
+    bool is_over = false;
+    {
+      ShortLockGuard lock(shard.lock);
+      progress = evacuate(shard, kMovesASlice, Goal::everything, closed);
+      if (progress == Progress::no_room) ++without_room;
+      if (progress == Progress::left_some) ++left;
+      is_over = without_room == kMostWithoutRoom || left > shard.blocks();
+    }
+    give_pages(closed);
+    if (is_over) return;
+  }
+}
+
+}  // namespace mmkit

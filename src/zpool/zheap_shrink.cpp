@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT
+//
+// zheap, its eviction: whole blocks, the least recently used generation first.
+//
+// A block that is being evicted belongs to the thread that does it: none of its holes is listed, and who
+// frees in it leaves it be. Its objects are asked for a batch at a time, with no lock held, up to the
+// first that stays. One with a mapped object is passed over; that, and one that was not emptied, counts
+// as used just now.
+#include <algorithm>
+#include <mmkit/base/mutant.hpp>
+
+#include "zpool/zheap_eviction.hpp"
+
+namespace mmkit {
+
+ShrinkOutcome ZheapPool::shrink(std::size_t pages) noexcept {
+  if (!evict_ || pages == 0) return {0, fail(Errc::invalid_argument)};
+  // Blocks that moves empty meanwhile count: they go because of what was evicted.
+  const std::uint64_t before = closed_pages_.load(std::memory_order_relaxed);
+  const auto reclaimed = [&] {
+    return static_cast<std::size_t>(closed_pages_.load(std::memory_order_relaxed) - before);
+  };
+  while (reclaimed() < pages) {
+    if (Status freed = reclaim(); !freed) return {reclaimed(), freed};
+  }
+  return {reclaimed(), {}};
+}
+
+// Frees the oldest block whose objects can be evicted, asking for those of so many at the most.
+Status ZheapPool::reclaim() noexcept {
+  // One that is passed over is no try; how many there are bounds how often.
+  std::size_t looks = total_pages() + kReclaimRetries;
+  for (unsigned tries = 0; tries < kReclaimRetries && looks != 0; --looks) {
+    const std::uint32_t number = oldest();
+    if (number == kNone) {
+      MutexLock lock(evictions_mutex_);
+      const bool is_empty = evictions_.empty() && total_pages() == 0;
+      return fail(is_empty ? Errc::invalid_argument : Errc::try_again);
+    }
+    Eviction eviction(number);
+    if (!begin_eviction(eviction)) continue;
+    ++tries;
+    while (evict_objects(eviction)) {
+    }
+    end_eviction(eviction);
+    if (eviction.is_gone) return {};
+  }
+  return fail(Errc::try_again);
+}
+
+// The block that was used longest ago, among equals that of the lowest number. Those of a window: a
+// pool of more blocks is looked through part by part.
+std::uint32_t ZheapPool::oldest() noexcept {
+  const std::uint16_t now = generation_.load(std::memory_order_relaxed);
+  std::uint32_t found = kNone;
+  std::uint32_t greatest = 0;
+  for (std::uint32_t n = 0; n < blocks_.size(); ++n) {
+    if (!blocks_[n].is(HeapBlockInfo::State::open)) continue;
+    const std::uint16_t age = blocks_.age(n).load(std::memory_order_relaxed);
+    const std::uint32_t distance = static_cast<std::uint16_t>(now - age) + 1U;
+    if (MMKIT_MUTATE(MMKIT_MUTANT_zheap_evicts_the_young, distance <= greatest,
+                     found != kNone && distance >= greatest)) {
+      continue;
+    }
+    greatest = distance;
+    found = n;
+  }
+  return found;
+}
+
+// ---------------------------------------------------------------- one block
+
+// Takes the block out of use, and notes that; false when it cannot be evicted now.
+bool ZheapPool::begin_eviction(Eviction& eviction) noexcept {
+  HeapBlockInfo& info = blocks_[eviction.number];
+  const unsigned number_of_shard = info.shard.load(std::memory_order_relaxed);
+  HeapShard& home = shard(number_of_shard);
+  // Around the other: a fork finds the block evicted and its eviction in the list, or neither.
+  MutexLock listing(evictions_mutex_);
+  {
+    ShortLockGuard lock(home.lock);
+    // Now that it can no longer go: is it still one, and of the shard whose lock this is?
+    if (!info.is(HeapBlockInfo::State::open)) return false;
+    if (info.shard.load(std::memory_order_relaxed) != number_of_shard) return false;
+    if (MMKIT_MUTATE(MMKIT_MUTANT_zheap_evicts_what_is_mapped, has_mapped(eviction.number),
+                     false)) {
+      blocks_.age(eviction.number)
+          .store(generation_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+      note_new_use();
+      return false;
+    }
+    if (!blocks_.is_whole(eviction.number)) home.unlist(eviction.number);
+    info.become(HeapBlockInfo::State::evicted);
+  }
+  evictions_.push_back(eviction);
+  return true;
+}
+
+// Calls with the slot of each live object of a block, until told to stop by false.
+template <class F>
+void ZheapPool::for_each_owner(std::uint32_t number, unsigned from, F&& visit) const noexcept {
+  const auto visit_one = [&](unsigned at) {
+    const std::uint32_t slot = find_owner(HeapPlace(number, at));
+    return slot == ObjectEngine::kNoSlot || visit(at, slot);
+  };
+  if (blocks_.is_whole(number)) {
+    if (from == 0) visit_one(0);
+    return;
+  }
+  const HeapBlock block = blocks_.block(number);
+  for (unsigned at = 0; !block.is_end(at); at = block.next(at)) {
+    if (at >= from && block.is_used(at) && !visit_one(at)) return;
+  }
+}
+
+bool ZheapPool::has_mapped(std::uint32_t number) const noexcept {
+  bool found = false;
+  for_each_owner(number, 0, [&](unsigned, std::uint32_t slot) {
+    const std::uint64_t word = engine_.slot(slot).load(std::memory_order_relaxed);
+    found = slot_word::state_of(word) > slot_word::kLive;
+    return !found;
+  });
+  return found;
+}
+
+// Asks for some objects more; false at the end, or at the first that stays. One that is dead already is
+// not asked for; a callback that reports success while the object lives has refused.
+bool ZheapPool::evict_objects(Eviction& eviction) noexcept {
+  Handle handles[Eviction::kBatch];
+  unsigned count = 0;
+  {
+    HeapShard& home = shard(blocks_[eviction.number].shard.load(std::memory_order_relaxed));
+    ShortLockGuard lock(home.lock);
+    for_each_owner(eviction.number, eviction.cursor, [&](unsigned at, std::uint32_t slot) {
+      eviction.cursor = at + 1;
+      // With the generation of now: later the slot may be another object's.
+      handles[count++] = engine_.handle_of(slot);
+      return count < Eviction::kBatch;
+    });
+  }
+  std::uint64_t evicted = 0;
+  bool goes_on = count != 0;
+  for (unsigned i = 0; i < count; ++i) {
+    if (!engine_.is_live(handles[i])) continue;
+    const Status given_up = evict_(handles[i]);
+    if (MMKIT_MUTATE(MMKIT_MUTANT_zheap_trusts_a_liar, engine_.is_live(handles[i]), !given_up)) {
+      goes_on = false;
+      break;
+    }
+    if (given_up) ++evicted;
+  }
+  evicted_.fetch_add(evicted, std::memory_order_relaxed);
+  return goes_on;
+}
+
+// Back into use, as used just now; or it is gone.
+void ZheapPool::end_eviction(Eviction& eviction) noexcept {
+  // What is left may wait on a CPU, and pages must not wait for that.
+  withdraw_all();
+  HeapBlockInfo& info = blocks_[eviction.number];
+  HeapShard& home = shard(info.shard.load(std::memory_order_relaxed));
+  Closed closed;
+  {
+    MutexLock listing(evictions_mutex_);  // for a fork, see begin_eviction()
+    evictions_.remove(eviction);
+    ShortLockGuard lock(home.lock);
+    eviction.is_gone = info.used == 0;
+    const bool is_whole = blocks_.is_whole(eviction.number);
+    if (eviction.is_gone && is_whole) {
+      close_whole(eviction.number, closed);
+    } else if (eviction.is_gone) {
+      close(home, eviction.number, closed);
+    } else {
+      info.become(HeapBlockInfo::State::open);
+      if (!is_whole) home.relist(eviction.number);
+      blocks_.age(eviction.number)
+          .store(generation_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    }
+  }
+  give_pages(closed);
+}
+
+}  // namespace mmkit
