@@ -9,11 +9,12 @@ namespace mmkit {
 // ---------------------------------------------------------------- objects
 
 HeapPlace HeapShard::take(unsigned granules, std::uint32_t slot) noexcept {
-  const HeapPlace hole = bins_.find(blocks_, granules, victim_);
+  const auto [hole, length] = bins_.find(blocks_, granules, victim_);
   if (hole.is_none()) return hole;
   HeapBlock block = blocks_.block(hole.block());
-  const unsigned rest = block.take(hole.granule(), granules, slot);
-  if (rest != 0) bins_.link(blocks_, HeapPlace(hole.block(), hole.granule() + granules));
+  const unsigned rest = block.take(hole.granule(), length, granules, slot);
+  const unsigned right = hole.granule() + granules;
+  if (rest != 0) bins_.link(blocks_, block, HeapPlace(hole.block(), right), rest);
   HeapBlockInfo& info = blocks_[hole.block()];
   note_used(info, info.used + granules);
   return hole;
@@ -24,18 +25,34 @@ bool HeapShard::give(HeapPlace extent) noexcept {
   HeapBlockInfo& info = blocks_[extent.block()];
   const unsigned at = extent.granule();
   const unsigned length = block.length(at);
-  const unsigned right = at + length;
-  if (!block.is_used(right)) unlist_hole(HeapPlace(extent.block(), right));
-  if (block.follows_hole(at)) unlist_hole(HeapPlace(extent.block(), block.hole_before(at)));
-  const unsigned hole = block.give(at);
+  unsigned begin = at, end = at + length;
+  if (!block.is_used(end)) {
+    const unsigned right = block.length(end);
+    unlink_hole(block, HeapPlace(extent.block(), end), right);
+    end += right;
+  }
+  if (block.follows_hole(at)) {
+    begin = block.hole_before(at);
+    unlink_hole(block, HeapPlace(extent.block(), begin), at - begin);
+  }
+  block.give(begin, end);
   note_used(info, info.used - length);
-  if (extent.block() == victim_) {
+  if (extent.block() == victim_) [[unlikely]] {
     // The cursor stays at the start of an extent.
-    if (cursor_ > hole && cursor_ < block.next(hole)) cursor_ = block.next(hole);
+    if (cursor_ > begin && cursor_ < end) cursor_ = end;
   } else if (info.used != 0 && info.is(HeapBlockInfo::State::open)) {
-    bins_.link(blocks_, HeapPlace(extent.block(), hole));
+    bins_.link(blocks_, block, HeapPlace(extent.block(), begin), end - begin);
   }
   return info.used == 0;
+}
+
+void HeapShard::fetch_neighbours(const HeapBlockTable& blocks, HeapPlace extent) noexcept {
+  const HeapBlock block = blocks.block(extent.block());
+  const unsigned at = extent.granule();
+  __builtin_prefetch(block.object(block.next(at)), /*for writing=*/1);
+  if (block.follows_hole(at)) {
+    __builtin_prefetch(block.object(block.hole_before(at)), /*for writing=*/1);
+  }
 }
 
 // ---------------------------------------------------------------- blocks
@@ -51,7 +68,7 @@ void HeapShard::add(std::uint32_t number) noexcept {
   held_.store(held() + info.granules(), std::memory_order_relaxed);
   info.become(HeapBlockInfo::State::open);
   newest_ = number;
-  bins_.link(blocks_, HeapPlace(number, 0));
+  bins_.link(blocks_, blocks_.block(number), HeapPlace(number, 0), info.granules());
 }
 
 void HeapShard::remove(std::uint32_t number) noexcept {
@@ -70,14 +87,15 @@ void HeapShard::remove(std::uint32_t number) noexcept {
 void HeapShard::unlist(std::uint32_t number) noexcept {
   const HeapBlock block = blocks_.block(number);
   for (unsigned at = 0; !block.is_end(at); at = block.next(at)) {
-    if (!block.is_used(at)) unlist_hole(HeapPlace(number, at));
+    if (!block.is_used(at)) unlist_hole(block, HeapPlace(number, at));
   }
 }
 
 void HeapShard::relist(std::uint32_t number) noexcept {
   const HeapBlock block = blocks_.block(number);
   for (unsigned at = 0; !block.is_end(at); at = block.next(at)) {
-    if (!block.is_used(at) && !block.is_listed(at)) bins_.link(blocks_, HeapPlace(number, at));
+    if (block.is_used(at) || block.is_listed(at)) continue;
+    bins_.link(blocks_, block, HeapPlace(number, at), block.length(at));
   }
 }
 
@@ -123,7 +141,7 @@ bool HeapShard::elect(bool at_once) noexcept {
 }
 
 void HeapShard::pass_hole() noexcept {
-  unlist_hole(cursor());
+  unlist_hole(blocks_.block(victim_), cursor());
   pass();
 }
 

@@ -228,44 +228,49 @@ std::size_t ZheapPool::give_back(Slots slots) noexcept {
     const HeapPlace place(engine_.slot(slot).load(std::memory_order_relaxed));
     return blocks_[place.block()].shard.load(std::memory_order_relaxed);
   };
-  for (const std::uint32_t slot : slots) {
-    const HeapPlace place(engine_.slot(slot).load(std::memory_order_relaxed));
-    if (!blocks_.is_whole(place.block())) {
-      const HeapBlock block = blocks_.block(place.block());
-      __builtin_prefetch(block.object(block.next(place.granule())), /*for writing=*/1);
-    }
-    left[count++] = slot;
-  }
-  std::size_t freed = 0;
+  for (const std::uint32_t slot : slots) left[count++] = slot;
+  std::size_t freed = 0, bytes = 0;
   while (count != 0) {
     Closed closed;
     const unsigned number = shard_of(left[0]);
     HeapShard& home = shard(number);
     std::size_t kept = 0;
+    std::uint32_t mine[kMostWaiting + 1];
+    std::size_t here = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      if (shard_of(left[i]) == number) {
+        mine[here++] = left[i];
+      } else {
+        left[kept++] = left[i];
+      }
+    }
     {
       ShortLockGuard lock(home.lock);
-      for (std::size_t i = 0; i < count; ++i) {
-        if (shard_of(left[i]) == number) {
-          release(home, left[i], closed);
-        } else {
-          left[kept++] = left[i];
-        }
-      }
+      // Each step for all of them, so that what one waits for comes while others ask for theirs.
+      for (std::size_t i = 0; i < here; ++i) fetch_neighbours(mine[i]);
+      for (std::size_t i = 0; i < here; ++i) bytes += release(home, mine[i], closed);
       keep_floor(home, closed);
     }
     count = kept;
     freed += give_pages(closed);
   }
+  bytes_released_.fetch_add(bytes, std::memory_order_relaxed);
   engine_.give_slots(slots);
   return freed;
 }
 
-void ZheapPool::release(HeapShard& shard, std::uint32_t slot, Closed& closed) noexcept {
+void ZheapPool::fetch_neighbours(std::uint32_t slot) const noexcept {
+  const HeapPlace place(engine_.slot(slot).load(std::memory_order_relaxed));
+  if (!blocks_.is_whole(place.block())) HeapShard::fetch_neighbours(blocks_, place);
+}
+
+// Returns the bytes of the object that was there.
+std::size_t ZheapPool::release(HeapShard& shard, std::uint32_t slot, Closed& closed) noexcept {
   const HeapPlace place(engine_.slot(slot).load(std::memory_order_relaxed));
   const std::uint32_t number = place.block();
   // An object that wrote beyond its end is noticed here, before anything is built on what it wrote.
   MMKIT_CHECK(is_extent_of(slot, place));
-  bytes_released_.fetch_add(blocks_.object(place).size(), std::memory_order_relaxed);
+  const std::size_t bytes = blocks_.object(place).size();
   const bool is_evicted = blocks_[number].is(HeapBlockInfo::State::evicted);
   if (blocks_.is_whole(number)) {
     blocks_[number].used = 0;
@@ -273,6 +278,7 @@ void ZheapPool::release(HeapShard& shard, std::uint32_t slot, Closed& closed) no
   } else if (shard.give(place) && !is_evicted) {
     close(shard, number, closed);
   }
+  return bytes;
 }
 
 // Takes back all that waits on CPUs, and their room for it. Returns the pages that this freed, and one
@@ -324,8 +330,11 @@ bool ZheapPool::note_use(std::uint32_t block) noexcept {
 // Counts blocks as they are first used in a generation: enough of them end it.
 void ZheapPool::note_new_use() noexcept {
   // Relaxed, all of it: a clock that is a little off is as good.
-  const std::uint32_t uses = new_uses_.fetch_add(1, std::memory_order_relaxed) + 1;
-  if (uses <= total_pages() / HeapBlock::kMostPages / kGenerationShare) return;
+  const std::uint32_t uses = new_uses_.load(std::memory_order_relaxed) + 1;
+  if (uses <= total_pages() / HeapBlock::kMostPages / kGenerationShare) {
+    new_uses_.store(uses, std::memory_order_relaxed);
+    return;
+  }
   new_uses_.store(0, std::memory_order_relaxed);
   generation_.fetch_add(1, std::memory_order_relaxed);
 }

@@ -49,6 +49,8 @@ Result<std::uint32_t> ZheapPool::describe(const PageRun& run, bool is_whole, uns
   HeapBlockInfo& info = blocks_[*number];
   info.first_frame = static_cast<std::uint64_t>(run.first);
   info.pages = static_cast<std::uint8_t>(run.pages);
+  info.key_shift = static_cast<std::uint8_t>(
+      is_whole ? 0 : log2_floor(HeapBlock::kMostPages) - log2_floor(run.pages));
   info.shard.store(static_cast<std::uint8_t>(mine), std::memory_order_relaxed);
   // Not used yet in this generation, so that its first use counts.
   blocks_.age(*number).store(

@@ -87,17 +87,18 @@ class HeapBlock {
   /// The hole before an extent that follows one.
   unsigned hole_before(unsigned at) const noexcept { return at - word(at).last; }
   bool is_listed(unsigned hole) const noexcept { return (header(hole) & kLeft) != 0; }
-  void set_listed(unsigned hole, bool listed) noexcept {
-    set(hole, listed ? header(hole) | kLeft : header(hole) & ~kLeft);
+  /// Of a hole of so many granules.
+  void set_listed(unsigned hole, unsigned length, bool listed) noexcept {
+    set(hole, length << kOwnerBits | (listed ? kLeft : 0));
   }
 
   // ------------------------------------------------------------------ taken and given back
 
-  /// Makes the start of a hole, not listed, an extent in use; what is left of it is a hole, not
-  /// listed. Returns how long that is.
-  unsigned take(unsigned hole, unsigned granules, std::uint32_t slot) noexcept {
-    const unsigned rest = length(hole) - granules;
-    MMKIT_ASSERT(length(hole) >= granules && !is_used(hole) && !is_listed(hole));
+  /// Makes the start of a hole of so many granules, in no list any more, an extent in use; what is left
+  /// of it is a hole, not listed. Returns how long that is.
+  unsigned take(unsigned hole, unsigned length, unsigned granules, std::uint32_t slot) noexcept {
+    const unsigned rest = length - granules;
+    MMKIT_ASSERT(length >= granules && length == this->length(hole) && !is_used(hole));
     set(hole, kUsed | granules << kOwnerBits | owner_bits(slot));
     if (rest != 0) {
       write_hole(hole + granules, rest);
@@ -106,15 +107,11 @@ class HeapBlock {
     }
     return rest;
   }
-  /// Makes an extent in use a hole, together with its neighbours that are holes, which are not listed.
-  /// Returns where it begins.
-  unsigned give(unsigned at) noexcept {
-    unsigned begin = at, end = next(at);
-    if (!is_used(end)) end = next(end);
-    if (follows_hole(at)) begin = hole_before(at);
+  /// Makes what lies between two extents one hole, not listed: an extent in use and its neighbours that
+  /// are holes, in no list any more.
+  void give(unsigned begin, unsigned end) noexcept {
     write_hole(begin, end - begin);
     set(end, header(end) | kLeft);
-    return begin;
   }
 
   // ------------------------------------------------------------------ links of a listed hole

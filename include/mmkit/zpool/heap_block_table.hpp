@@ -88,6 +88,7 @@ struct HeapBlockInfo {
   std::uint32_t passed_until = 0;  ///< no victim before so many elections
   std::uint16_t used = 0;          ///< granules in use; of one object, whether it is there
   std::uint8_t pages = 0;
+  std::uint8_t key_shift = 0;  ///< makes `used` that of a block of the greatest length
   std::atomic<std::uint8_t> shard{0};
   std::atomic<State> state{State::none};
 

@@ -49,6 +49,10 @@ class HeapShard {
   /// Makes an extent a hole. True when its block is empty now, and then none of its holes is listed.
   bool give(HeapPlace extent) noexcept MMKIT_REQUIRES(lock);
 
+  /// Fetches what give() will look at and write, the extents beside this one: for several extents
+  /// before the first of them is given.
+  static void fetch_neighbours(const HeapBlockTable& blocks, HeapPlace extent) noexcept;
+
   // ------------------------------------------------------------------ blocks
 
   /// Makes sure that so many blocks more can be added. Errors: out_of_memory.
@@ -107,7 +111,7 @@ class HeapShard {
   }
   // Granules in use, as if the block were of the greatest length.
   static std::uint16_t key_of(const HeapBlockInfo& info) noexcept {
-    return static_cast<std::uint16_t>(info.used * (HeapBlock::kMostPages / info.pages));
+    return static_cast<std::uint16_t>(info.used << info.key_shift);
   }
   void note_used(HeapBlockInfo& info, unsigned used) noexcept {
     const std::size_t sum = used_.load(std::memory_order_relaxed) + used - info.used;
@@ -115,8 +119,15 @@ class HeapShard {
     info.used = static_cast<std::uint16_t>(used);
     keys_[info.at] = key_of(info);
   }
-  void unlist_hole(HeapPlace hole) noexcept {
-    if (blocks_.block(hole.block()).is_listed(hole.granule())) bins_.unlink(blocks_, hole);
+  // A hole that is about to be part of another extent.
+  void unlink_hole(HeapBlock block, HeapPlace hole, unsigned length) noexcept {
+    if (block.is_listed(hole.granule())) bins_.unlink(blocks_, block, hole, length);
+  }
+  // A hole that stays.
+  void unlist_hole(HeapBlock block, HeapPlace hole) noexcept {
+    const unsigned length = block.length(hole.granule());
+    unlink_hole(block, hole, length);
+    block.set_listed(hole.granule(), length, /*listed=*/false);
   }
 
   std::uint32_t victim_ = kNone, cursor_ = 0;

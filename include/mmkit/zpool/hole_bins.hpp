@@ -28,55 +28,60 @@ namespace mmkit {
 
 class HoleBins {
  public:
-  void link(const HeapBlockTable& blocks, HeapPlace hole) noexcept {
-    HeapBlock block = blocks.block(hole.block());
-    const unsigned length = block.length(hole.granule());
+  struct Hole {
+    HeapPlace place;
+    unsigned length;
+  };
+
+  /// Lists a hole of so many granules, if it is long enough to be.
+  void link(const HeapBlockTable& blocks, HeapBlock block, HeapPlace hole,
+            unsigned length) noexcept {
     if (length < HeapBlock::kFewestListed) return;
     const unsigned bin = bin_of(length);
     const std::uint64_t next = heads_[bin];
     block.links(hole.granule()) = {next, 0};
-    if (next != 0) links_of(blocks, next).prev = name_of(hole);
+    block.set_listed(hole.granule(), length, /*listed=*/true);
     heads_[bin] = name_of(hole);
     words_[bin / 64] |= std::uint64_t{1} << bin % 64;
-    block.set_listed(hole.granule(), true);
+    if (next != 0) links_of(blocks, next).prev = name_of(hole);
   }
-  /// Of a hole that is listed; its length is as it was when it was linked.
-  void unlink(const HeapBlockTable& blocks, HeapPlace hole) noexcept {
-    HeapBlock block = blocks.block(hole.block());
+  /// Takes a listed hole out of its list, whose length is as it was. Its header goes on to say that it is
+  /// listed, until somebody writes it: most are part of something else the next moment.
+  void unlink(const HeapBlockTable& blocks, HeapBlock block, HeapPlace hole,
+              unsigned length) noexcept {
     const HeapBlock::Links links = block.links(hole.granule());
-    block.set_listed(hole.granule(), false);
     if (links.next != 0) links_of(blocks, links.next).prev = links.prev;
     if (links.prev != 0) {
       links_of(blocks, links.prev).next = links.next;
       return;
     }
-    const unsigned bin = bin_of(block.length(hole.granule()));
+    const unsigned bin = bin_of(length);
     heads_[bin] = links.next;
     if (links.next == 0) words_[bin / 64] &= ~(std::uint64_t{1} << bin % 64);
   }
 
   /// Takes a hole out that is long enough, the shortest there is; none: a place that is none. Holes of
-  /// the block `not_there` are taken out on the way, and left unlisted.
-  HeapPlace find(const HeapBlockTable& blocks, unsigned granules,
-                 std::uint32_t not_there) noexcept {
+  /// the block `not_there` are taken out on the way, and marked as unlisted.
+  Hole find(const HeapBlockTable& blocks, unsigned granules, std::uint32_t not_there) noexcept {
     for (unsigned bin = first_from(bin_of(granules)); bin < kBins; bin = first_from(bin + 1)) {
       unsigned looks = kMostLooks;
       for (std::uint64_t name = heads_[bin]; name != 0 && looks != 0;) {
         const HeapPlace hole = place_of(name);
-        const HeapBlock block = blocks.block(hole.block());
+        HeapBlock block = blocks.block(hole.block());
         name = block.links(hole.granule()).next;
-        const bool fits = block.length(hole.granule()) >= granules;
-        if (hole.block() == not_there) {
-          unlink(blocks, hole);
-        } else if (fits) {
-          unlink(blocks, hole);
-          return hole;
+        const unsigned length = block.length(hole.granule());
+        if (hole.block() == not_there) [[unlikely]] {
+          unlink(blocks, block, hole, length);
+          block.set_listed(hole.granule(), length, /*listed=*/false);
+        } else if (length >= granules) {
+          unlink(blocks, block, hole, length);
+          return {hole, length};
         } else {
           --looks;
         }
       }
     }
-    return HeapPlace::none();
+    return {HeapPlace::none(), 0};
   }
 
   /// Whether the invariants hold; how many holes and granules there are. Complexity: O(holes).

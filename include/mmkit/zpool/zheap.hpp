@@ -217,8 +217,9 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
   Status free_slowly(Handle handle) noexcept;
   Status give_back(std::uint32_t index) noexcept;
   std::size_t give_back(Slots slots) noexcept;
-  void release(HeapShard& shard, std::uint32_t slot, Closed& closed) noexcept
+  std::size_t release(HeapShard& shard, std::uint32_t slot, Closed& closed) noexcept
       MMKIT_REQUIRES(shard.lock);
+  void fetch_neighbours(std::uint32_t slot) const noexcept;
   unsigned waiting_allowed() const noexcept;
   std::size_t withdraw_all() noexcept;
   Result<std::span<std::byte>> map_slowly(Handle handle) noexcept;
