@@ -39,9 +39,12 @@ inline constexpr DensityRow kFillBaselines[] = {
     {"zsmalloc-16", {.952, .943, .946, .952, .864, .924}},
 };
 /// The same with metadata, for traces of at least 40,000 objects.
-inline constexpr DensityRow kFillPromises[] = {{"zsmalloc-8", {.955, .955, .955, .955, 0, 0}}};
+inline constexpr DensityRow kFillPromises[] = {{"zsmalloc-8", {.955, .955, .955, .955, 0, 0}},
+                                               {"zheap", {.980, .980, .980, .980, .980, .980}}};
 /// After churn A and compact(), with metadata.
-inline constexpr DensityRow kCompactedPromises[] = {{"zsmalloc-8", {.945, .945, .940, .945, 0, 0}}};
+inline constexpr DensityRow kCompactedPromises[] = {
+    {"zsmalloc-8", {.945, .945, .940, .945, 0, 0}},
+    {"zheap", {.975, .975, .975, .975, .975, .975}}};
 
 /// What `rows` say of a kind and a trace ("mem-node.lz4"), if anything.
 template <std::size_t kRows>
@@ -70,11 +73,16 @@ struct ChurnBaseline {
   std::string_view kind;
   bool counts_metadata;
   double mean, worst, compacted, tolerance;
+  double moves = 0;  ///< at most so many for each allocate and free; 0: nothing is said of that
 };
 inline constexpr ChurnBaseline kChurnBaselines[] = {
     {"zbud", false, .679, .632, 0, kDensityTolerance},
     {"z3fold", true, .887, .858, 0, kDensityTolerance},
-    {"zsmalloc-8", true, .825, .715, .920, 0}};
+    {"zsmalloc-8", true, .825, .715, .920, 0},
+    {"zheap", true, .955, .938, 0, 0, .02}};
+/// With so many objects mapped at each time, the worst is at most so much below that without.
+inline constexpr std::size_t kHeldMapped = 64;
+inline constexpr double kHeldMappedLoss = .005;
 
 constexpr std::optional<ChurnBaseline> churn_baseline(std::string_view kind) {
   for (const ChurnBaseline& baseline : kChurnBaselines) {

@@ -54,6 +54,8 @@ class Ledger {
     payload_bytes_ -= found->second.size_bytes;
     live_.erase(found);
   }
+  /// Maps an object that is there.
+  Mapping map(std::uint32_t key) { return pool_->map(live_.at(key).handle, MapMode::read_only); }
   /// The pages that compact() gives back. The driver must be one that can.
   std::size_t compact() {
     const std::size_t before = stats().pages;

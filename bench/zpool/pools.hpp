@@ -30,6 +30,12 @@
 #else
 #define MMKIT_BENCH_Z3FOLD_CLASS 0
 #endif
+#if __has_include(<mmkit/zpool/zheap.hpp>)
+#include <mmkit/zpool/zheap.hpp>
+#define MMKIT_BENCH_ZHEAP_CLASS 1
+#else
+#define MMKIT_BENCH_ZHEAP_CLASS 0
+#endif
 #if __has_include(<mmkit/zpool/zsmalloc.hpp>)
 #include <mmkit/zpool/zsmalloc.hpp>
 #define MMKIT_BENCH_ZSMALLOC_CLASS 1
@@ -123,6 +129,9 @@ void for_each_backend_class(F&& f) {
 #endif
 #if MMKIT_BENCH_ZSMALLOC_CLASS
   f("ZsmallocPool", new_backend<ZsmallocPool>());
+#endif
+#if MMKIT_BENCH_ZHEAP_CLASS
+  f("ZheapPool", new_backend<ZheapPool>());
 #endif
   static_cast<void>(f);  // a build may have none of them
 }

@@ -29,9 +29,11 @@ inline constexpr TimeTarget kTimeTargets[] = {
     {"steady/touch:0", "zsmalloc", "glibc", .65},
     {"steady/touch:1", "zsmalloc", "glibc", .65},
     {"steady/touch:3", "zsmalloc", "mimalloc", 1.3},  // users store objects whole
+    {"steady/touch:3", "zheap", "glibc", 1.1},
     {"map/same", "zbud map", kTwoAdditions, 1.5},
     {"map/same", "z3fold map", kTwoAdditions, 1.5},
     {"map/same", "zsmalloc map", kTwoAdditions, 1.3},
+    {"map/same", "zheap map", kTwoAdditions, 1.3},
     {"map/random", "zbud map", kTwoAdditions, 1.5},
 };
 

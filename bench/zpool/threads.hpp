@@ -37,7 +37,7 @@ struct ScalingTarget {
   std::string_view heap;
   double own, mix;
 };
-inline constexpr ScalingTarget kScalingTargets[] = {{"zsmalloc", 1.6, 1.5}};
+inline constexpr ScalingTarget kScalingTargets[] = {{"zsmalloc", 1.6, 1.5}, {"zheap", 1.7, 1.3}};
 
 // A heap in each of the three ways of sharing it.
 struct ThreadsContender {
