@@ -21,7 +21,7 @@ constexpr unsigned kLooksACall = 16;
 // How far above the floor moves begin: what is owed takes some calls, in which others free.
 constexpr double kAhead = 0.004;
 // Moves of a compaction under one lock.
-constexpr unsigned kMovesASlice = 4;
+constexpr unsigned kMovesASlice = 8;
 // Blocks of which a compaction tries to move objects for which there is no room.
 constexpr unsigned kMostWithoutRoom = 4;
 

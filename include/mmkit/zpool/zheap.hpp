@@ -41,7 +41,7 @@
 // Locking:    evictions (pool) > shard (zpool_class; one at a time but for validate() and fork; others
 //             by try_lock) > numbers and free slots (zpool_slots) > page source. The page source is
 //             called without the shard's lock, but for nowait requests: they never wait.
-// Complexity: O(1) and at most four moves; compact() O(objects moved), shrink() O(blocks) a batch
+// Complexity: O(1) and at most two moves; compact() O(objects moved), shrink() O(blocks) a batch
 #pragma once
 
 #include <atomic>
@@ -137,7 +137,7 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
   /// Evicts whole blocks, so perhaps some pages more than were asked for.
   ShrinkOutcome shrink(std::size_t pages) noexcept override;
   /// Moves objects out of the emptiest blocks until no block more can be given back. A second call at
-  /// the same time returns 0. Complexity: slices of four objects, between which everybody else goes on.
+  /// the same time returns 0. Complexity: slices of eight objects, between which everybody else goes on.
   Result<std::size_t> compact() noexcept override;
   std::size_t max_object_bytes() const noexcept override { return params_.max_object_bytes; }
   std::size_t total_pages() const noexcept override {
