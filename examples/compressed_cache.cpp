@@ -20,10 +20,11 @@ class PageCache {
  public:
   explicit PageCache(std::size_t limit_bytes)
       : pool_(mmkit::Zpool::create(
-                  "zsmalloc", {.name = "page cache",
-                               .evict = [this](mmkit::Zpool& pool,
-                                               mmkit::Handle handle) { return drop(pool, handle); },
-                               .limit_bytes = limit_bytes})
+                  mmkit::kDefaultDriver,
+                  {.name = "page cache",
+                   .evict = [this](mmkit::Zpool& pool,
+                                   mmkit::Handle handle) { return drop(pool, handle); },
+                   .limit_bytes = limit_bytes})
                   .value()) {}
   ~PageCache() {
     for (const auto& [key, entry] : entries_) pool_->free(entry.handle);
