@@ -188,8 +188,9 @@ Status ZheapPool::free_slowly(Handle handle) noexcept {
   return give_back(handle_bits::index(handle));
 }
 
-// An extent, and those that wait on this CPU.
+// Lets the extent wait on this CPU; if it may not, gives it back with those that do.
 Status ZheapPool::give_back(std::uint32_t index) noexcept {
+  if (behind_.load(std::memory_order_relaxed) == 0 && engine_.keep(kWaiting, index)) return {};
   std::uint32_t slots[kMostWaiting + 1];
   std::size_t count = 0;
   slots[count++] = index;
@@ -199,20 +200,27 @@ Status ZheapPool::give_back(std::uint32_t index) noexcept {
     slots[count++] = waiting;
   }
   give_back(Slots(slots, count));
-  // Grown or shrunk, the pool lets others wait on this CPU.
+  fit_waiting_to_size();
+  return {};
+}
+
+// Grown or shrunk, the pool lets more wait on this CPU, or none on any.
+void ZheapPool::fit_waiting_to_size() noexcept {
   const unsigned allowed = waiting_allowed();
   const unsigned granted = granted_.load(std::memory_order_relaxed);
   if (allowed < granted / 2 || (allowed == 0 && granted != 0)) {
     withdraw_all();
-  } else if (allowed != 0) {
-    CpuStacks& stacks = engine_.stacks();
-    const unsigned cpu = stacks.make_ready();
-    if (stacks.limit(cpu, kWaiting) != allowed) {
-      granted_.store(std::max(allowed, granted), std::memory_order_relaxed);
-      stacks.set_limit(cpu, kWaiting, allowed);
-    }
+    return;
   }
-  return {};
+  if (allowed == 0) return;
+  CpuStacks& stacks = engine_.stacks();
+  const unsigned cpu = stacks.make_ready();
+  if (stacks.limit(cpu, kWaiting) == allowed) return;
+  MutexLock lock(waiting_);
+  // Not beside a withdrawal: what is granted now must be known to the next.
+  granted_.store(std::max(allowed, granted_.load(std::memory_order_relaxed)),
+                 std::memory_order_relaxed);
+  stacks.set_limit(cpu, kWaiting, allowed);
 }
 
 unsigned ZheapPool::waiting_allowed() const noexcept {
@@ -285,6 +293,7 @@ std::size_t ZheapPool::release(HeapShard& shard, std::uint32_t slot, Closed& clo
 // for each extent.
 std::size_t ZheapPool::withdraw_all() noexcept {
   CpuStacks& stacks = engine_.stacks();
+  MutexLock lock(waiting_);
   granted_.store(0, std::memory_order_relaxed);
   std::size_t found = 0;
   for (unsigned cpu = 0; cpu < stacks.cpus(); ++cpu) {

@@ -18,8 +18,6 @@ namespace {
 
 // Extents that one call looks at, at most: passed over ones cost little, but not nothing.
 constexpr unsigned kLooksACall = 16;
-// How far above the floor moves begin: what is owed takes some calls, in which others free.
-constexpr double kAhead = 0.004;
 // Moves of a compaction under one lock.
 constexpr unsigned kMovesASlice = 8;
 // Blocks of which a compaction tries to move objects for which there is no room.
@@ -30,8 +28,7 @@ constexpr unsigned kMostWithoutRoom = 4;
 // Less in use than the floor says, or nearly so: moves begin a little ahead of it.
 bool ZheapPool::is_behind(const HeapShard& shard) const noexcept {
   if (shard.victim() != kNone) return true;
-  return static_cast<double>(shard.spoiled()) >
-         (1 - params_.floor - kAhead) * static_cast<double>(shard.held());
+  return shard.spoiled() > shard.held() * params_.most_free >> 16;
 }
 
 // What the shard owes, by who has its lock. While it owes more, frees come by as well.

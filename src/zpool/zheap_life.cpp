@@ -13,6 +13,9 @@
 namespace mmkit {
 namespace {
 
+// How far above the floor moves begin: what is owed takes some calls, in which others free.
+constexpr double kAhead = 0.004;
+
 class ZheapDriver final : public ZpoolDriver {
  public:
   std::string_view type() const noexcept override { return ZheapPool::kType; }
@@ -51,7 +54,10 @@ Result<ZheapPool::Params> ZheapPool::parse(std::string_view params) noexcept {
   while (true) {
     const Result<Param> param = next_param(params);
     if (!param) return fail(param.error());
-    if (param->key.empty()) return parsed;
+    if (param->key.empty()) {
+      parsed.most_free = static_cast<std::size_t>((1 - parsed.floor - kAhead) * 65536);
+      return parsed;
+    }
     if (param->key == "floor") {
       const Result<double> floor = parse_fraction(param->value, kMostFloor);
       if (!floor) return fail(floor.error());
@@ -163,7 +169,7 @@ void ZheapPool::unlock_shards() noexcept {
 }
 
 void ZheapPool::lock_for_fork() noexcept {
-  looks_.lock_for_fork();
+  waiting_.lock_for_fork();
   lock_shards();
   blocks_.lock_for_fork();
   engine_.lock_for_fork();
@@ -172,7 +178,7 @@ void ZheapPool::unlock_after_fork() noexcept {
   engine_.unlock_after_fork();
   blocks_.unlock_after_fork();
   unlock_shards();
-  looks_.unlock();
+  waiting_.unlock();
 }
 
 // What other threads of the parent were doing ends here: their compaction, their evictions. What they
@@ -208,9 +214,11 @@ ZheapDensity ZheapPool::density() const noexcept {
   std::size_t used = 0, held = 0, blocks = 0;
   const unsigned shards = active_.load(std::memory_order_acquire);  // pairs with activate_shards()
   for (unsigned s = 0; s < shards; ++s) {
-    used += shard(s).used();
-    held += shard(s).held();
-    blocks += shard(s).blocks();
+    HeapShard& each = shard(s);
+    ShortLockGuard lock(each.lock);
+    used += each.used();
+    held += each.held();
+    blocks += each.blocks();
   }
   return {.floor = params_.floor,
           .density = held == 0 ? 1.0 : static_cast<double>(used) / static_cast<double>(held),
@@ -223,7 +231,7 @@ ZheapDensity ZheapPool::density() const noexcept {
 // Of extents that wait on CPUs: what payload_bytes must not count any more.
 std::uint64_t ZheapPool::waiting_bytes() const noexcept {
   if (granted_.load(std::memory_order_relaxed) == 0) return 0;
-  MutexLock lock(looks_);
+  MutexLock lock(waiting_);
   const CpuStacks::Stopped stopped(engine_.stacks());
   std::uint64_t bytes = 0;
   for (unsigned cpu = 0; cpu < engine_.stacks().cpus(); ++cpu) {

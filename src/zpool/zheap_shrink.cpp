@@ -31,7 +31,8 @@ Status ZheapPool::reclaim() noexcept {
   // One that is passed over is no try; how many there are bounds how often.
   std::size_t looks = total_pages() + kReclaimRetries;
   for (unsigned tries = 0; tries < kReclaimRetries && looks != 0; --looks) {
-    const std::uint32_t number = oldest();
+    std::uint32_t number = oldest();
+    if (number == kNone && release_victims()) number = oldest();
     if (number == kNone) {
       MutexLock lock(evictions_mutex_);
       const bool is_empty = evictions_.empty() && total_pages() == 0;
@@ -48,8 +49,20 @@ Status ZheapPool::reclaim() noexcept {
   return fail(Errc::try_again);
 }
 
-// The block that was used longest ago, among equals that of the lowest number. Those of a window: a
-// pool of more blocks is looked through part by part.
+// Blocks that are being emptied are nobody's to evict, unless there are no others.
+bool ZheapPool::release_victims() noexcept {
+  bool found = false;
+  for (unsigned s = 0; s < active_.load(std::memory_order_acquire); ++s) {
+    HeapShard& each = shard(s);
+    ShortLockGuard lock(each.lock);
+    if (each.victim() == kNone) continue;
+    each.release_victim();
+    found = true;
+  }
+  return found;
+}
+
+// The block that was used longest ago, among equals that of the lowest number.
 std::uint32_t ZheapPool::oldest() noexcept {
   const std::uint16_t now = generation_.load(std::memory_order_relaxed);
   std::uint32_t found = kNone;

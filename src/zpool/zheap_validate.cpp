@@ -7,7 +7,7 @@ namespace mmkit {
 
 Status ZheapPool::validate() const noexcept {
   auto& self = const_cast<ZheapPool&>(*this);
-  MutexLock one_at_a_time(looks_);
+  MutexLock one_at_a_time(waiting_);
   self.lock_shards();
   bool sound = true;
   std::size_t pages = 0, owned = 0;

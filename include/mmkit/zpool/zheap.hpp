@@ -38,7 +38,7 @@
 // Invariants: 1 those of the engine and of each shard  2 a live slot names an extent in use which names
 //             it, with its slack  3 a waiting slot is cached and names an extent in use  4 pages agree
 //             with the walk
-// Locking:    evictions (pool) > shard (zpool_class; one at a time but for validate() and fork; others
+// Locking:    what waits, evictions (pool) > shard (zpool_class; one at a time but for validate() and fork; others
 //             by try_lock) > numbers and free slots (zpool_slots) > page source. The page source is
 //             called without the shard's lock, but for nowait requests: they never wait.
 // Complexity: O(1) and at most two moves; compact() O(objects moved), shrink() O(blocks) a batch
@@ -154,6 +154,7 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
  private:
   struct Params {
     double floor = kDefaultFloor;
+    std::size_t most_free = 0;  // of 2^16 granules that are held: more, and moves are owed
     std::size_t max_object_bytes = kPageSize;
   };
   struct Eviction;
@@ -220,8 +221,9 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
   std::size_t release(HeapShard& shard, std::uint32_t slot, Closed& closed) noexcept
       MMKIT_REQUIRES(shard.lock);
   void fetch_neighbours(std::uint32_t slot) const noexcept;
+  void fit_waiting_to_size() noexcept MMKIT_EXCLUDES(waiting_);
   unsigned waiting_allowed() const noexcept;
-  std::size_t withdraw_all() noexcept;
+  std::size_t withdraw_all() noexcept MMKIT_EXCLUDES(waiting_);
   Result<std::span<std::byte>> map_slowly(Handle handle) noexcept;
   void unmap_slowly(Handle handle) noexcept;
   Failure failed(Errc why) noexcept;
@@ -261,6 +263,7 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
   // zheap_shrink.cpp
   Status reclaim() noexcept;
   std::uint32_t oldest() noexcept;
+  bool release_victims() noexcept;
   bool begin_eviction(Eviction& eviction) noexcept;
   template <class F>
   void for_each_owner(std::uint32_t number, unsigned from, F&& visit) const noexcept;
@@ -308,7 +311,7 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
   std::atomic<std::uint64_t> bytes_released_{0}, closed_pages_{0};
   std::atomic<std::uint64_t> allocations_aside_{0}, bytes_aside_{0};  // of calls that must not wait
 
-  mutable Mutex looks_{LockRank::pool};  // at what waits on CPUs: one at a time
+  mutable Mutex waiting_{LockRank::pool};  // who changes what may wait on CPUs, or looks at it
   std::atomic<bool> compacting_{false};
   mutable Mutex evictions_mutex_{LockRank::pool};
   IntrusiveList<Eviction> evictions_ MMKIT_GUARDED_BY(evictions_mutex_);
