@@ -42,9 +42,10 @@ Result<Handle> ZheapPool::add(std::size_t size_bytes, Gfp gfp, const std::byte* 
   if (size_bytes == 0) return failed(Errc::invalid_argument);
   if (size_bytes > params_.max_object_bytes) return failed(Errc::no_space);
   const bool nowait = has(gfp, Gfp::nowait);
-  std::uint32_t index;
-  if (const Result<std::size_t> taken = engine_.take_slots(std::span(&index, 1), nowait); !taken) {
-    return failed(taken.error());
+  std::uint32_t index = nowait ? ObjectEngine::kNoSlot : engine_.try_take_slot();
+  if (index == ObjectEngine::kNoSlot) [[unlikely]] {
+    const Result<std::size_t> taken = engine_.take_slots(std::span(&index, 1), nowait);
+    if (!taken) return failed(taken.error());
   }
   const Result<HeapPlace> place = find_place(size_bytes, index, gfp);
   if (!place) {

@@ -384,6 +384,33 @@ TEST_P(ZpoolFault, ShrinkLosesNothingWhenItsCallbackCannotAllocate) {
   EXPECT_NE(failed_steps, 0u);
 }
 
+// ---------------------------------------------------------------- compaction
+
+// Where there is no memory left is where compaction is called for: it asks for none.
+TEST_P(ZpoolFault, CompactAndShrinkAskForNothing) {
+  const DriverTraits traits = default_registry().traits(GetParam().type).value();
+  const EvictFn evict = [](Zpool& pool, Handle handle) { return pool.try_free(handle); };
+  const auto sparse = [this, evict](Bench& bench) {
+    ASSERT_TRUE(make_pool(bench, 0, evict));
+    for (std::size_t i = 0; i < 300; ++i) ASSERT_TRUE(bench.store(1 + size_of(i) / 2));
+    for (std::size_t i = 0; i < bench.handles.size(); ++i) {
+      if (i % 3 == 0) continue;
+      ASSERT_TRUE(bench.pool->try_free(bench.handles[i]));
+    }
+  };
+  Scenario scenario{sparse, {}};
+  if (traits.can_compact) {
+    scenario.steps.push_back({[](Bench& bench) -> Status {
+      const Result<std::size_t> freed = bench.pool->compact();
+      return freed ? Status{} : Status(fail(freed.error()));
+    }});
+  }
+  scenario.steps.push_back(
+      {.run = [](Bench& bench) { return bench.pool->shrink(2).status; }, .may_evict = true});
+  EXPECT_EQ(deny_each(scenario, Denied::pages), 0u);
+  EXPECT_EQ(deny_each(scenario, Denied::metadata), 0u);
+}
+
 // ---------------------------------------------------------------- mappings
 
 TEST_P(ZpoolFault, AMappingThatCannotBeCountedIsNotMade) {

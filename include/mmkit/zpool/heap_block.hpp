@@ -78,6 +78,8 @@ class HeapBlock {
   }
   unsigned next(unsigned at) const noexcept { return at + length(at); }
   std::byte* object(unsigned at) const noexcept { return data_ + (at + 1) * kGranuleBytes; }
+  /// Where its header is: to fetch it.
+  const void* header_of(unsigned at) const noexcept { return &word(at).header; }
   /// Of an extent in use.
   std::uint32_t owner_bits_of(unsigned at) const noexcept { return owner_bits(header(at)); }
   void set_owner(unsigned at, std::uint32_t slot) noexcept {

@@ -87,6 +87,10 @@ class ObjectEngine {
   /// Takes free slots into the caller's hands, at least one and at most out.size(). nowait: makes
   /// no system call, waits for nobody. Errors: out_of_memory, try_again (nowait: a lock is taken).
   Result<std::size_t> take_slots(std::span<std::uint32_t> out, bool nowait) noexcept;
+  /// One free slot of this CPU's stack, without a call; kNoSlot: none there, or not ready for it.
+  [[gnu::always_inline]] std::uint32_t try_take_slot() noexcept {
+    return try_find_kept(kFreeSlots);
+  }
   /// Gives slots in the caller's hands back, whatever their state was.
   void give_slots(std::span<const std::uint32_t> slots) noexcept;
 

@@ -109,7 +109,7 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
       return free_slowly(handle);
     }
     const HeapPlace place(word);
-    detail::fetch_soon(blocks_.block(place.block()).object(place.granule()));
+    detail::fetch_soon(blocks_.block(place.block()).header_of(place.granule()));
     if (!engine_.stacks().try_count_free(0)) [[unlikely]]
       engine_.stacks().count_free(0);
     const std::uint32_t index = handle_bits::index(handle);
@@ -201,7 +201,9 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
   }
   unsigned shard_here() const noexcept {
     // Acquire: pairs with the release in activate().
-    return this_cpu_index() % active_.load(std::memory_order_acquire);
+    const unsigned active = active_.load(std::memory_order_acquire);
+    const unsigned cpu = this_cpu_index();
+    return cpu < active ? cpu : cpu % active;
   }
 
   // zheap.cpp: allocate and free
