@@ -6,23 +6,48 @@
 
 namespace mmkit {
 
+// ---------------------------------------------------------------- holes
+
+HoleBins::Hole HoleBins::find_long(const HeapBlockTable& blocks, unsigned granules, unsigned bin,
+                                   std::uint32_t not_there) noexcept {
+  for (; bin < kBins; bin = first_from(bin + 1)) {
+    unsigned looks = kMostLooks;
+    for (std::uint64_t name = heads_[bin]; name != 0 && looks != 0;) {
+      const HeapPlace hole = place_of(name);
+      HeapBlock block = blocks.block(hole.block());
+      name = block.links(hole.granule()).next;
+      const unsigned length = block.length(hole.granule());
+      if (hole.block() == not_there) {
+        unlink(blocks, block, hole, length);
+        block.set_listed(hole.granule(), length, /*listed=*/false);
+      } else if (length >= granules) {
+        unlink(blocks, block, hole, length);
+        return {hole, length};
+      } else {
+        --looks;
+      }
+    }
+  }
+  return {HeapPlace::none(), 0};
+}
+
 // ---------------------------------------------------------------- objects
 
 HeapPlace HeapShard::take(unsigned granules, std::uint32_t slot) noexcept {
   const auto [hole, length] = bins_.find(blocks_, granules, victim_);
   if (hole.is_none()) return hole;
-  HeapBlock block = blocks_.block(hole.block());
+  HeapBlockInfo& info = blocks_[hole.block()];
+  HeapBlock block(info.data);
   const unsigned rest = block.take(hole.granule(), length, granules, slot);
   const unsigned right = hole.granule() + granules;
   if (rest != 0) bins_.link(blocks_, block, HeapPlace(hole.block(), right), rest);
-  HeapBlockInfo& info = blocks_[hole.block()];
   note_used(info, info.used + granules);
   return hole;
 }
 
 bool HeapShard::give(HeapPlace extent) noexcept {
-  HeapBlock block = blocks_.block(extent.block());
   HeapBlockInfo& info = blocks_[extent.block()];
+  HeapBlock block(info.data);
   const unsigned at = extent.granule();
   const unsigned length = block.length(at);
   unsigned begin = at, end = at + length;
@@ -46,12 +71,10 @@ bool HeapShard::give(HeapPlace extent) noexcept {
   return info.used == 0;
 }
 
-void HeapShard::fetch_neighbours(const HeapBlockTable& blocks, HeapPlace extent) noexcept {
-  const HeapBlock block = blocks.block(extent.block());
-  const unsigned at = extent.granule();
-  __builtin_prefetch(block.object(block.next(at)), /*for writing=*/1);
+void HeapShard::fetch_neighbours(HeapBlock block, unsigned at) noexcept {
+  __builtin_prefetch(block.header_of(block.next(at)), /*for writing=*/1);
   if (block.follows_hole(at)) {
-    __builtin_prefetch(block.object(block.hole_before(at)), /*for writing=*/1);
+    __builtin_prefetch(block.header_of(block.hole_before(at)), /*for writing=*/1);
   }
 }
 

@@ -20,10 +20,14 @@ constexpr std::uint32_t kReserved = 8;
 // An object that leaves at most so great a part of its pages unused has them for itself.
 constexpr std::size_t kUnusedShare = 64;
 
+// Objects of up to so many bytes never fill pages.
+constexpr std::size_t kMostPlain = kPageSize - kPageSize / kUnusedShare - 1;
+
 constexpr bool fills_pages(std::size_t size_bytes) noexcept {
   const std::size_t pages_bytes = divide_up(size_bytes, kPageSize) * kPageSize;
   return pages_bytes - size_bytes <= pages_bytes / kUnusedShare;
 }
+static_assert(!fills_pages(kMostPlain) && fills_pages(kMostPlain + 1));
 
 // A generation ends when so great a part of the blocks was used in it.
 constexpr std::size_t kGenerationShare = 8;
@@ -38,15 +42,45 @@ Failure ZheapPool::failed(Errc why) noexcept {
 }
 
 Result<Handle> ZheapPool::add(std::size_t size_bytes, Gfp gfp, const std::byte* object) noexcept {
+  // Nothing special about the request: a slot that this CPU has, a hole of its shard.
+  const bool is_plain = size_bytes - 1 < kMostPlain && !has(gfp | gfp_, Gfp::zero | Gfp::nowait);
+  const std::uint32_t index = is_plain ? engine_.try_take_slot() : ObjectEngine::kNoSlot;
+  if (index == ObjectEngine::kNoSlot) [[unlikely]]
+    return add_slowly(size_bytes, gfp, object);
+  const unsigned granules = HeapBlock::granules_for(size_bytes);
+  HeapShard& home = shard(shard_here());
+  Closed closed;
+  home.lock.lock();
+  const HeapPlace room = home.take(granules, index);
+  keep_floor(home, closed);
+  home.lock.unlock();
+  give_pages(closed);
+  if (room.is_none()) [[unlikely]] {
+    engine_.give_slots(std::span(&index, 1));
+    return add_slowly(size_bytes, gfp, object);
+  }
+  const HeapPlace place(room.block(), room.granule(), HeapBlock::bytes_in(granules) - size_bytes);
+  if (object != nullptr) std::memcpy(blocks_.object(place).data(), object, size_bytes);
+  if (!engine_.stacks().try_count_allocation(size_bytes)) [[unlikely]]
+    engine_.stacks().count_allocation(size_bytes);
+  return publish(index, place);
+}
+
+// Now it is everybody's. Until now no mover found its owner, and left it where it is.
+Handle ZheapPool::publish(std::uint32_t index, HeapPlace place) noexcept {
+  if (note_use(place.block())) note_new_use();
+  return engine_.publish(index, place.bits());
+}
+
+Result<Handle> ZheapPool::add_slowly(std::size_t size_bytes, Gfp gfp,
+                                     const std::byte* object) noexcept {
   gfp = gfp | gfp_;
   if (size_bytes == 0) return failed(Errc::invalid_argument);
   if (size_bytes > params_.max_object_bytes) return failed(Errc::no_space);
   const bool nowait = has(gfp, Gfp::nowait);
-  std::uint32_t index = nowait ? ObjectEngine::kNoSlot : engine_.try_take_slot();
-  if (index == ObjectEngine::kNoSlot) [[unlikely]] {
-    const Result<std::size_t> taken = engine_.take_slots(std::span(&index, 1), nowait);
-    if (!taken) return failed(taken.error());
-  }
+  std::uint32_t index;
+  const Result<std::size_t> taken = engine_.take_slots(std::span(&index, 1), nowait);
+  if (!taken) return failed(taken.error());
   const Result<HeapPlace> place = find_place(size_bytes, index, gfp);
   if (!place) {
     engine_.give_slots(std::span(&index, 1));
@@ -63,9 +97,7 @@ Result<Handle> ZheapPool::add(std::size_t size_bytes, Gfp gfp, const std::byte* 
     allocations_aside_.fetch_add(1, std::memory_order_relaxed);
     bytes_aside_.fetch_add(size_bytes, std::memory_order_relaxed);
   }
-  if (note_use(place->block())) note_new_use();
-  // Now it is everybody's. Until now no mover found its owner, and left it where it is.
-  return engine_.publish(index, place->bits());
+  return publish(index, *place);
 }
 
 Result<HeapPlace> ZheapPool::find_place(std::size_t size_bytes, std::uint32_t slot,
@@ -229,38 +261,34 @@ unsigned ZheapPool::waiting_allowed() const noexcept {
       std::min<std::size_t>(total_pages() / kPagesPerWaiting, kMostWaiting));
 }
 
-// Extents of whatever shards, in the caller's hands. Returns the pages that this freed.
+// Extents of whatever shards, in the caller's hands: each shard's under one lock. Returns the pages that
+// this freed.
 std::size_t ZheapPool::give_back(Slots slots) noexcept {
-  std::uint32_t left[kMostWaiting + 1];
-  std::size_t count = 0;
-  const auto shard_of = [this](std::uint32_t slot) {
+  Released released[CpuStacks::kMostNumbers];
+  std::size_t left = 0;
+  for (const std::uint32_t slot : slots) {
     const HeapPlace place(engine_.slot(slot).load(std::memory_order_relaxed));
-    return blocks_[place.block()].shard.load(std::memory_order_relaxed);
-  };
-  for (const std::uint32_t slot : slots) left[count++] = slot;
+    HeapBlockInfo& info = blocks_[place.block()];
+    released[left++] = {slot, place, &info, info.shard.load(std::memory_order_relaxed)};
+  }
   std::size_t freed = 0, bytes = 0;
-  while (count != 0) {
-    Closed closed;
-    const unsigned number = shard_of(left[0]);
+  while (left != 0) {
+    const unsigned number = released[0].shard;
+    // Its extents to the end.
+    Released* const here = std::partition(
+        released, released + left, [number](const Released& one) { return one.shard != number; });
     HeapShard& home = shard(number);
-    std::size_t kept = 0;
-    std::uint32_t mine[kMostWaiting + 1];
-    std::size_t here = 0;
-    for (std::size_t i = 0; i < count; ++i) {
-      if (shard_of(left[i]) == number) {
-        mine[here++] = left[i];
-      } else {
-        left[kept++] = left[i];
-      }
-    }
+    Closed closed;
     {
       ShortLockGuard lock(home.lock);
-      // Each step for all of them, so that what one waits for comes while others ask for theirs.
-      for (std::size_t i = 0; i < here; ++i) fetch_neighbours(mine[i]);
-      for (std::size_t i = 0; i < here; ++i) bytes += release(home, mine[i], closed);
+      // What the first waits for comes while the others ask for theirs.
+      for (Released* one = here; one != released + left; ++one) fetch_neighbours(*one);
+      for (Released* one = here; one != released + left; ++one) {
+        bytes += release(home, *one, closed);
+      }
       keep_floor(home, closed);
     }
-    count = kept;
+    left = static_cast<std::size_t>(here - released);
     freed += give_pages(closed);
   }
   bytes_released_.fetch_add(bytes, std::memory_order_relaxed);
@@ -268,26 +296,24 @@ std::size_t ZheapPool::give_back(Slots slots) noexcept {
   return freed;
 }
 
-void ZheapPool::fetch_neighbours(std::uint32_t slot) const noexcept {
-  const HeapPlace place(engine_.slot(slot).load(std::memory_order_relaxed));
-  if (!blocks_.is_whole(place.block())) HeapShard::fetch_neighbours(blocks_, place);
+void ZheapPool::fetch_neighbours(const Released& one) noexcept {
+  if (one.info->is_whole) return;
+  HeapShard::fetch_neighbours(HeapBlock(one.info->data), one.place.granule());
 }
 
 // Returns the bytes of the object that was there.
-std::size_t ZheapPool::release(HeapShard& shard, std::uint32_t slot, Closed& closed) noexcept {
-  const HeapPlace place(engine_.slot(slot).load(std::memory_order_relaxed));
-  const std::uint32_t number = place.block();
+std::size_t ZheapPool::release(HeapShard& shard, const Released& one, Closed& closed) noexcept {
   // An object that wrote beyond its end is noticed here, before anything is built on what it wrote.
-  MMKIT_CHECK(is_extent_of(slot, place));
-  const std::size_t bytes = blocks_.object(place).size();
-  const bool is_evicted = blocks_[number].is(HeapBlockInfo::State::evicted);
-  if (blocks_.is_whole(number)) {
-    blocks_[number].used = 0;
-    if (!is_evicted) close_whole(number, closed);
-  } else if (shard.give(place) && !is_evicted) {
-    close(shard, number, closed);
+  MMKIT_CHECK(is_extent_of(one.slot, one.place));
+  const bool is_evicted = one.info->is(HeapBlockInfo::State::evicted);
+  if (one.info->is_whole) [[unlikely]] {
+    one.info->used = 0;
+    if (!is_evicted) close_whole(one.place.block(), closed);
+    return one.place.whole_bytes();
   }
-  return bytes;
+  const unsigned granules = HeapBlock(one.info->data).length(one.place.granule());
+  if (shard.give(one.place) && !is_evicted) close(shard, one.place.block(), closed);
+  return HeapBlock::bytes_in(granules) - one.place.slack_bytes();
 }
 
 // Takes back all that waits on CPUs, and their room for it. Returns the pages that this freed, and one
@@ -331,7 +357,7 @@ void ZheapPool::unmap_slowly(Handle handle) noexcept {
 bool ZheapPool::note_use(std::uint32_t block) noexcept {
   // Relaxed: numbers on their own, and a hint at that.
   const std::uint16_t now = generation_.load(std::memory_order_relaxed);
-  std::atomic<std::uint16_t>& age = blocks_.age(block);
+  std::atomic<std::uint16_t>& age = blocks_[block].age;
   if (age.load(std::memory_order_relaxed) == now) return false;
   age.store(now, std::memory_order_relaxed);
   return true;

@@ -53,7 +53,7 @@ Result<std::uint32_t> ZheapPool::describe(const PageRun& run, bool is_whole, uns
       is_whole ? 0 : log2_floor(HeapBlock::kMostPages) - log2_floor(run.pages));
   info.shard.store(static_cast<std::uint8_t>(mine), std::memory_order_relaxed);
   // Not used yet in this generation, so that its first use counts.
-  blocks_.age(*number).store(
+  blocks_[*number].age.store(
       static_cast<std::uint16_t>(generation_.load(std::memory_order_relaxed) - 1),
       std::memory_order_relaxed);
   blocks_.set_data(*number, run.data, is_whole);
@@ -99,7 +99,6 @@ void ZheapPool::close(HeapShard& shard, std::uint32_t number, Closed& closed) no
   if (shard.victim() == number) emptied_.fetch_add(1, std::memory_order_relaxed);
   shard.remove(number);
   pages_.fetch_sub(blocks_[number].pages, std::memory_order_relaxed);
-  closed_pages_.fetch_add(blocks_[number].pages, std::memory_order_relaxed);
   closed.push(blocks_, number);
 }
 
@@ -107,12 +106,11 @@ void ZheapPool::close_whole(std::uint32_t number, Closed& closed) noexcept {
   blocks_[number].become(HeapBlockInfo::State::none);
   pages_.fetch_sub(blocks_[number].pages, std::memory_order_relaxed);
   whole_pages_.fetch_sub(blocks_[number].pages, std::memory_order_relaxed);
-  closed_pages_.fetch_add(blocks_[number].pages, std::memory_order_relaxed);
   closed.push(blocks_, number);
 }
 
 // Returns how many pages went.
-std::size_t ZheapPool::give_pages(Closed& closed) noexcept {
+std::size_t ZheapPool::give_some_pages(Closed& closed) noexcept {
   std::size_t pages = 0;
   for (std::uint32_t number = closed.pop(blocks_); number != kNone; number = closed.pop(blocks_)) {
     const PageRun run = run_of(number);

@@ -25,15 +25,10 @@ constexpr unsigned kMostWithoutRoom = 4;
 
 }  // namespace
 
-// Less in use than the floor says, or nearly so: moves begin a little ahead of it.
-bool ZheapPool::is_behind(const HeapShard& shard) const noexcept {
-  if (shard.victim() != kNone) return true;
-  return shard.spoiled() > shard.held() * params_.most_free >> 16;
-}
-
-// What the shard owes, by who has its lock. While it owes more, frees come by as well.
-void ZheapPool::keep_floor(HeapShard& shard, Closed& closed) noexcept {
-  if (params_.floor == 0) return;
+// While the shard owes more, frees come by as well.
+void ZheapPool::pay(HeapShard& shard, Closed& closed) noexcept {
+  // While somebody evicts, what is owed waits.
+  if (evicting_.load(std::memory_order_relaxed) != 0) return;
   bool owes = false;
   if (is_behind(shard)) {
     owes = evacuate(shard, kMovesACall, Goal::floor, closed) != Progress::none && is_behind(shard);
@@ -125,11 +120,11 @@ std::uint32_t ZheapPool::find_owner(HeapPlace place) const noexcept {
 // A block is as young as the youngest that it holds.
 void ZheapPool::take_over_age(std::uint32_t to, std::uint32_t from) noexcept {
   const std::uint16_t now = generation_.load(std::memory_order_relaxed);
-  const std::uint16_t age = blocks_.age(from).load(std::memory_order_relaxed);
-  const std::uint16_t before = blocks_.age(to).load(std::memory_order_relaxed);
+  const std::uint16_t age = blocks_[from].age.load(std::memory_order_relaxed);
+  const std::uint16_t before = blocks_[to].age.load(std::memory_order_relaxed);
   const auto distance = [now](std::uint16_t of) { return static_cast<std::uint16_t>(now - of); };
   if (distance(age) < distance(before)) {
-    blocks_.age(to).store(age, std::memory_order_relaxed);
+    blocks_[to].age.store(age, std::memory_order_relaxed);
   }
 }
 

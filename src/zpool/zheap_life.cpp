@@ -55,7 +55,8 @@ Result<ZheapPool::Params> ZheapPool::parse(std::string_view params) noexcept {
     const Result<Param> param = next_param(params);
     if (!param) return fail(param.error());
     if (param->key.empty()) {
-      parsed.most_free = static_cast<std::size_t>((1 - parsed.floor - kAhead) * 65536);
+      const double most_free = parsed.floor == 0 ? 1 : 1 - parsed.floor - kAhead;
+      parsed.most_free = static_cast<std::size_t>(most_free * (1U << kMostFreeBits));
       return parsed;
     }
     if (param->key == "floor") {
@@ -187,6 +188,7 @@ void ZheapPool::on_child() noexcept {
   inherited_ = true;
   engine_.on_child();
   compacting_.store(false, std::memory_order_relaxed);
+  evicting_.store(0, std::memory_order_relaxed);
   while (true) {
     Eviction* others = nullptr;
     {
@@ -196,7 +198,7 @@ void ZheapPool::on_child() noexcept {
       }
     }
     if (MMKIT_MUTATE(MMKIT_MUTANT_zheap_evictions_stay_in_child, others == nullptr, true)) return;
-    end_eviction(*others);
+    static_cast<void>(end_eviction(*others));
   }
 }
 

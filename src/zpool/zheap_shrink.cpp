@@ -15,19 +15,21 @@ namespace mmkit {
 
 ShrinkOutcome ZheapPool::shrink(std::size_t pages) noexcept {
   if (!evict_ || pages == 0) return {0, fail(Errc::invalid_argument)};
-  // Blocks that moves empty meanwhile count: they go because of what was evicted.
-  const std::uint64_t before = closed_pages_.load(std::memory_order_relaxed);
-  const auto reclaimed = [&] {
-    return static_cast<std::size_t>(closed_pages_.load(std::memory_order_relaxed) - before);
-  };
-  while (reclaimed() < pages) {
-    if (Status freed = reclaim(); !freed) return {reclaimed(), freed};
+  // What is thin now may be gone soon: nobody moves objects while somebody evicts.
+  evicting_.fetch_add(1, std::memory_order_relaxed);
+  std::size_t reclaimed = 0;
+  Status status;
+  while (reclaimed < pages && status) status = reclaim(&reclaimed);
+  std::uint32_t evicting = evicting_.load(std::memory_order_relaxed);
+  // None: the child of a fork that this thread made in between began to count anew.
+  while (evicting != 0 &&
+         !evicting_.compare_exchange_weak(evicting, evicting - 1, std::memory_order_relaxed)) {
   }
-  return {reclaimed(), {}};
+  return {reclaimed, status};
 }
 
 // Frees the oldest block whose objects can be evicted, asking for those of so many at the most.
-Status ZheapPool::reclaim() noexcept {
+Status ZheapPool::reclaim(std::size_t* freed_pages) noexcept {
   // One that is passed over is no try; how many there are bounds how often.
   std::size_t looks = total_pages() + kReclaimRetries;
   for (unsigned tries = 0; tries < kReclaimRetries && looks != 0; --looks) {
@@ -43,7 +45,7 @@ Status ZheapPool::reclaim() noexcept {
     ++tries;
     while (evict_objects(eviction)) {
     }
-    end_eviction(eviction);
+    *freed_pages += end_eviction(eviction);
     if (eviction.is_gone) return {};
   }
   return fail(Errc::try_again);
@@ -69,7 +71,7 @@ std::uint32_t ZheapPool::oldest() noexcept {
   std::uint32_t greatest = 0;
   for (std::uint32_t n = 0; n < blocks_.size(); ++n) {
     if (!blocks_[n].is(HeapBlockInfo::State::open)) continue;
-    const std::uint16_t age = blocks_.age(n).load(std::memory_order_relaxed);
+    const std::uint16_t age = blocks_[n].age.load(std::memory_order_relaxed);
     const std::uint32_t distance = static_cast<std::uint16_t>(now - age) + 1U;
     if (MMKIT_MUTATE(MMKIT_MUTANT_zheap_evicts_the_young, distance <= greatest,
                      found != kNone && distance >= greatest)) {
@@ -97,8 +99,8 @@ bool ZheapPool::begin_eviction(Eviction& eviction) noexcept {
     if (info.shard.load(std::memory_order_relaxed) != number_of_shard) return false;
     if (MMKIT_MUTATE(MMKIT_MUTANT_zheap_evicts_what_is_mapped, has_mapped(eviction.number),
                      false)) {
-      blocks_.age(eviction.number)
-          .store(generation_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+      blocks_[eviction.number].age.store(generation_.load(std::memory_order_relaxed),
+                                         std::memory_order_relaxed);
       note_new_use();
       return false;
     }
@@ -166,8 +168,8 @@ bool ZheapPool::evict_objects(Eviction& eviction) noexcept {
   return goes_on;
 }
 
-// Back into use, as used just now; or it is gone.
-void ZheapPool::end_eviction(Eviction& eviction) noexcept {
+// Back into use, as used just now; or it is gone. Returns its pages, if they are.
+std::size_t ZheapPool::end_eviction(Eviction& eviction) noexcept {
   // What is left may wait on a CPU, and pages must not wait for that.
   withdraw_all();
   HeapBlockInfo& info = blocks_[eviction.number];
@@ -186,11 +188,11 @@ void ZheapPool::end_eviction(Eviction& eviction) noexcept {
     } else {
       info.become(HeapBlockInfo::State::open);
       if (!is_whole) home.relist(eviction.number);
-      blocks_.age(eviction.number)
-          .store(generation_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+      blocks_[eviction.number].age.store(generation_.load(std::memory_order_relaxed),
+                                         std::memory_order_relaxed);
     }
   }
-  give_pages(closed);
+  return give_pages(closed);
 }
 
 }  // namespace mmkit

@@ -174,7 +174,8 @@ class Duel {
       run.size_class = size_class;
       run.cells.resize(at->second * kPageSize / shape.bytes);
       run.used_before = allocated_;
-      require(at->second <= shape.pages, "a zspage is no longer than its class's");
+      // One page more where a call that must not wait finds no other room for what describes it.
+      require(at->second <= shape.pages + 1, "a zspage is no longer than its class's");
       of_class_[size_class].insert(at->first);
     }
     const std::size_t offset = address - at->first;

@@ -3,8 +3,8 @@
 // HeapBlockTable - the blocks of a heap pool by number: where they lie, and what is known of each.
 //
 //   number --> bases_    where its pages are, and whether they are one object's    read by every mapping
-//              infos_    shard, granules in use, state     by whoever has the shard's lock
-//              ages_     when it was used                  by whoever uses it
+//              infos_    the same, shard, granules in use, state, when it was used     by whoever has the
+//                        shard's lock; the last by whoever uses it
 //
 // A number is given again once its block is gone. Some are kept ready for callers that must not wait.
 // Units:      granules, pages
@@ -83,14 +83,17 @@ struct HeapBlockInfo {
     evicted   ///< its objects are being evicted; none of its holes is listed
   };
 
+  std::byte* data = nullptr;       ///< where its pages are
   std::uint64_t first_frame = 0;   ///< of its pages
   std::uint32_t at = 0;            ///< in the list of its shard; of one object, its slot
   std::uint32_t passed_until = 0;  ///< no victim before so many elections
   std::uint16_t used = 0;          ///< granules in use; of one object, whether it is there
   std::uint8_t pages = 0;
+  bool is_whole = false;       ///< the pages are one object's
   std::uint8_t key_shift = 0;  ///< makes `used` that of a block of the greatest length
   std::atomic<std::uint8_t> shard{0};
   std::atomic<State> state{State::none};
+  std::atomic<std::uint16_t> age{0};  ///< generation in which it was used; a hint
 
   // Relaxed: under the shard's lock, or a hint, or known from a slot.
   bool is(State which) const noexcept { return state.load(std::memory_order_relaxed) == which; }
@@ -118,12 +121,10 @@ class HeapBlockTable {
             HeapBlock::bytes_in(block.length(place.granule())) - place.slack_bytes()};
   }
   HeapBlockInfo& operator[](std::uint32_t number) const noexcept { return infos_[number]; }
-  /// When a block was used; a hint. Thread safety: safe.
-  std::atomic<std::uint16_t>& age(std::uint32_t number) const noexcept { return ages_[number]; }
 
   /// Numbers there are, in use or free.
   std::uint32_t size() const noexcept { return bases_.size(); }
-  std::size_t bytes() const noexcept { return bases_.bytes() + infos_.bytes() + ages_.bytes(); }
+  std::size_t bytes() const noexcept { return bases_.bytes() + infos_.bytes(); }
 
   /// A number for a block. nowait: makes no system call, waits for nobody. Errors: out_of_memory,
   /// try_again (nowait: the lock is taken).
@@ -131,6 +132,8 @@ class HeapBlockTable {
   void give_number(std::uint32_t number) noexcept;
   /// Gives a number its pages: then it may be told to others.
   void set_data(std::uint32_t number, std::byte* data, bool is_whole) noexcept {
+    infos_[number].data = data;
+    infos_[number].is_whole = is_whole;
     bases_[number].store(reinterpret_cast<std::uintptr_t>(data) | (is_whole ? kWhole : 0),
                          std::memory_order_relaxed);
   }
@@ -151,7 +154,6 @@ class HeapBlockTable {
 
   GrowingArray<std::atomic<std::uintptr_t>> bases_;
   GrowingArray<HeapBlockInfo> infos_;
-  GrowingArray<std::atomic<std::uint16_t>> ages_;
   ShortLock lock_{LockRank::zpool_slots};
   std::uint32_t first_ MMKIT_GUARDED_BY(lock_) = kNone;  // free numbers, linked by `at`
   std::uint32_t free_ MMKIT_GUARDED_BY(lock_) = 0;
@@ -167,7 +169,7 @@ inline Result<std::uint32_t> HeapBlockTable::take_number(bool nowait) noexcept {
   if (!nowait && free_ < kKeptNumbers) {
     const std::uint32_t from = bases_.size();
     const std::uint32_t to = std::min(from + kKeptNumbers, HeapPlace::kMostBlocks - 1);
-    const bool grown = ages_.grow(to) && infos_.grow(to) && bases_.grow(to);
+    const bool grown = infos_.grow(to) && bases_.grow(to);
     for (std::uint32_t n = grown ? to : from; n-- > from;) {
       infos_[n].at = first_;
       first_ = n;

@@ -51,7 +51,7 @@ class HeapShard {
 
   /// Fetches what give() will look at and write, the extents beside this one: for several extents
   /// before the first of them is given.
-  static void fetch_neighbours(const HeapBlockTable& blocks, HeapPlace extent) noexcept;
+  static void fetch_neighbours(HeapBlock block, unsigned at) noexcept;
 
   // ------------------------------------------------------------------ blocks
 

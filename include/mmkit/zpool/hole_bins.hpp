@@ -63,25 +63,21 @@ class HoleBins {
   /// Takes a hole out that is long enough, the shortest there is; none: a place that is none. Holes of
   /// the block `not_there` are taken out on the way, and marked as unlisted.
   Hole find(const HeapBlockTable& blocks, unsigned granules, std::uint32_t not_there) noexcept {
-    for (unsigned bin = first_from(bin_of(granules)); bin < kBins; bin = first_from(bin + 1)) {
-      unsigned looks = kMostLooks;
-      for (std::uint64_t name = heads_[bin]; name != 0 && looks != 0;) {
-        const HeapPlace hole = place_of(name);
-        HeapBlock block = blocks.block(hole.block());
-        name = block.links(hole.granule()).next;
-        const unsigned length = block.length(hole.granule());
-        if (hole.block() == not_there) [[unlikely]] {
-          unlink(blocks, block, hole, length);
-          block.set_listed(hole.granule(), length, /*listed=*/false);
-        } else if (length >= granules) {
-          unlink(blocks, block, hole, length);
-          return {hole, length};
-        } else {
-          --looks;
-        }
-      }
+    const unsigned bin = first_from(bin_of(granules));
+    if (bin >= kExact) [[unlikely]]
+      return find_long(blocks, granules, bin, not_there);
+    const HeapPlace hole = place_of(heads_[bin]);
+    if (hole.block() == not_there) [[unlikely]]
+      return find_long(blocks, granules, bin, not_there);
+    // The first of a bin of holes that are all of this length.
+    const std::uint64_t next = blocks.block(hole.block()).links(hole.granule()).next;
+    heads_[bin] = next;
+    if (next != 0) {
+      links_of(blocks, next).prev = 0;
+    } else {
+      words_[bin / 64] &= ~(std::uint64_t{1} << bin % 64);
     }
-    return {HeapPlace::none(), 0};
+    return {hole, bin};
   }
 
   /// Whether the invariants hold; how many holes and granules there are. Complexity: O(holes).
@@ -95,6 +91,10 @@ class HoleBins {
   static constexpr unsigned kMostLooks = 16;
   static_assert(kExact + ((HeapBlock::granules_in(HeapBlock::kMostPages) - kExact) >> kStepBits) <
                 kBins);
+
+  // The same in bins whose holes differ in length, or may be of that block.
+  Hole find_long(const HeapBlockTable& blocks, unsigned granules, unsigned bin,
+                 std::uint32_t not_there) noexcept;
 
   static constexpr unsigned bin_of(unsigned length) noexcept {
     return length < kExact ? length : kExact + ((length - kExact) >> kStepBits);

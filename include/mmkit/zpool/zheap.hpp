@@ -154,12 +154,21 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
  private:
   struct Params {
     double floor = kDefaultFloor;
-    std::size_t most_free = 0;  // of 2^16 granules that are held: more, and moves are owed
+    // Of 2^16 granules that are held: more, and moves are owed. Without a floor more than there are.
+    std::size_t most_free = 0;
     std::size_t max_object_bytes = kPageSize;
   };
   struct Eviction;
   enum class Goal { floor, everything };
   using Slots = std::span<const std::uint32_t>;
+
+  // The extent of a freed object, in the caller's hands.
+  struct Released {
+    std::uint32_t slot = 0;
+    HeapPlace place = HeapPlace::none();
+    HeapBlockInfo* info = nullptr;
+    unsigned shard = 0;
+  };
 
   // Blocks that were closed under a lock, whose pages go back without it: linked by `at`.
   class Closed {
@@ -168,6 +177,7 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
       blocks[number].at = first_;
       first_ = number;
     }
+    bool empty() const noexcept { return first_ == HeapBlockTable::kNone; }
     std::uint32_t pop(const HeapBlockTable& blocks) noexcept {
       const std::uint32_t number = first_;
       if (number != HeapBlockTable::kNone) first_ = blocks[number].at;
@@ -185,6 +195,7 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
   static constexpr unsigned kMostWaiting = 32;
   // Moves that one call makes for the floor, at most.
   static constexpr unsigned kMovesACall = 2;
+  static constexpr unsigned kMostFreeBits = 16;
   // What best fit leaves between objects, which no move gets back: about so great a part.
   static constexpr std::size_t kOutOfReachShare = 48;
 
@@ -208,6 +219,8 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
 
   // zheap.cpp: allocate and free
   Result<Handle> add(std::size_t size_bytes, Gfp gfp, const std::byte* object) noexcept;
+  Result<Handle> add_slowly(std::size_t size_bytes, Gfp gfp, const std::byte* object) noexcept;
+  Handle publish(std::uint32_t index, HeapPlace place) noexcept;
   Result<HeapPlace> find_place(std::size_t size_bytes, std::uint32_t slot, Gfp gfp) noexcept;
   Result<HeapPlace> find_pages(std::size_t size_bytes, std::uint32_t slot, Gfp gfp) noexcept;
   Result<HeapPlace> find_room(unsigned granules, std::uint32_t slot, Gfp gfp) noexcept;
@@ -220,9 +233,9 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
   Status free_slowly(Handle handle) noexcept;
   Status give_back(std::uint32_t index) noexcept;
   std::size_t give_back(Slots slots) noexcept;
-  std::size_t release(HeapShard& shard, std::uint32_t slot, Closed& closed) noexcept
+  static void fetch_neighbours(const Released& one) noexcept;
+  std::size_t release(HeapShard& shard, const Released& one, Closed& closed) noexcept
       MMKIT_REQUIRES(shard.lock);
-  void fetch_neighbours(std::uint32_t slot) const noexcept;
   void fit_waiting_to_size() noexcept MMKIT_EXCLUDES(waiting_);
   unsigned waiting_allowed() const noexcept;
   std::size_t withdraw_all() noexcept MMKIT_EXCLUDES(waiting_);
@@ -242,12 +255,24 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
   PageRun run_of(std::uint32_t number) const noexcept;
   void close(HeapShard& shard, std::uint32_t number, Closed& closed) noexcept
       MMKIT_REQUIRES(shard.lock);
-  std::size_t give_pages(Closed& closed) noexcept;
+  std::size_t give_pages(Closed& closed) noexcept {
+    return closed.empty() ? 0 : give_some_pages(closed);
+  }
+  std::size_t give_some_pages(Closed& closed) noexcept;
   void activate_shards() noexcept;
 
   // zheap_evacuate.cpp: moves
-  bool is_behind(const HeapShard& shard) const noexcept MMKIT_REQUIRES(shard.lock);
-  void keep_floor(HeapShard& shard, Closed& closed) noexcept MMKIT_REQUIRES(shard.lock);
+  // Less in use than the floor says, or nearly so: moves begin a little ahead of it.
+  bool is_behind(const HeapShard& shard) const noexcept MMKIT_REQUIRES(shard.lock) {
+    return shard.victim() != kNone ||
+           shard.spoiled() > shard.held() * params_.most_free >> kMostFreeBits;
+  }
+  // What the shard owes, by who has its lock.
+  void keep_floor(HeapShard& shard, Closed& closed) noexcept MMKIT_REQUIRES(shard.lock) {
+    if (is_behind(shard) || shard.owes) [[unlikely]]
+      pay(shard, closed);
+  }
+  void pay(HeapShard& shard, Closed& closed) noexcept MMKIT_REQUIRES(shard.lock);
   enum class Progress {
     some,       // there may be more to do
     none,       // nothing to do
@@ -263,7 +288,7 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
   void compact_shard(HeapShard& shard) noexcept;
 
   // zheap_shrink.cpp
-  Status reclaim() noexcept;
+  Status reclaim(std::size_t* freed_pages) noexcept;
   std::uint32_t oldest() noexcept;
   bool release_victims() noexcept;
   bool begin_eviction(Eviction& eviction) noexcept;
@@ -271,7 +296,7 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
   void for_each_owner(std::uint32_t number, unsigned from, F&& visit) const noexcept;
   bool has_mapped(std::uint32_t number) const noexcept;
   bool evict_objects(Eviction& eviction) noexcept;
-  void end_eviction(Eviction& eviction) noexcept;
+  std::size_t end_eviction(Eviction& eviction) noexcept;
 
   // zheap_life.cpp, zheap_validate.cpp
   void report_leftovers() const noexcept;
@@ -304,13 +329,14 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
   std::atomic<unsigned> active_{1};
 
   alignas(64) std::atomic<std::uint32_t> behind_{0};  // shards that owe moves
+  std::atomic<std::uint32_t> evicting_{0};            // threads that shrink
   alignas(64) std::atomic<std::uint16_t> generation_{0};
   std::atomic<std::uint32_t> new_uses_{0};  // since the generation began
   alignas(64) std::atomic<std::size_t> pages_{0};
   std::atomic<std::size_t> whole_pages_{0};  // of these, of objects that have pages of their own
   std::atomic<std::uint32_t> granted_{0};    // what a CPU may let wait, at most
   std::atomic<std::uint64_t> failures_{0}, evicted_{0}, moved_{0}, passed_{0}, emptied_{0};
-  std::atomic<std::uint64_t> bytes_released_{0}, closed_pages_{0};
+  std::atomic<std::uint64_t> bytes_released_{0};
   std::atomic<std::uint64_t> allocations_aside_{0}, bytes_aside_{0};  // of calls that must not wait
 
   mutable Mutex waiting_{LockRank::pool};  // who changes what may wait on CPUs, or looks at it
