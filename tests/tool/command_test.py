@@ -416,8 +416,10 @@ class GenPool(CommandTest):
 
     def test_books_too_large_for_any_memory(self):
         trace = self.write("few.gpt", gpt([10]))
-        self.fails(4, "a coarser --granule or a smaller --heap needs less", "genpool", trace, "--granule", "1", "--heap",
-                   "1000T")
+        self.fails(4, "at most 4,294,967,296 can be replayed, and a coarser --granule or a smaller --heap makes fewer",
+                   "genpool", trace, "--granule", "1", "--heap", "1000T")
+        huge = self.write("huge.gpt", gpt([2**31 - 1] * 2000))
+        self.fails(4, "huge.gpt': a heap of 335,544,320,000 granules", "genpool", huge)
 
     def test_progress_and_interruption(self):
         trace = self.write("life.gpt", gpt_life(300_000))

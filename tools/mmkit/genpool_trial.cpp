@@ -28,6 +28,9 @@ constexpr unsigned kLatencyPasses = 3;
 // What a search for the smallest heap takes, about; the progress line counts on it.
 constexpr unsigned kSearchPasses = 20;
 
+// What can be replayed in some seconds and drawn; a trace that wants more is better in larger granules.
+constexpr std::uint64_t kMostGranules = std::uint64_t{1} << 32;
+
 /// A pool over addresses that nobody owns, from 0 on.
 class PoolHeap {
  public:
@@ -150,6 +153,7 @@ class Trial {
     unsigned reported = 0;
     const std::uint64_t granules =
         replay::smallest_heap(result_.figures.peak_granules, [&](std::uint64_t size) {
+          if (size > kMostGranules) return false;
           PoolHeap heap(policy.fit, order_, size << order_);
           const bool well = replay::fits(heap, trace_, places_);
           passed(reported++ < kSearchPasses ? 1 : 0);
@@ -254,6 +258,13 @@ TraceResult run_trace(const std::string& path, const GptTrace& trace, unsigned o
   result.figures = replay::figures_of(trace, order);
   const std::uint64_t peak = result.figures.peak_granules;
   const std::uint64_t granules = heap_bytes != 0 ? heap_bytes >> order : peak + peak / 4;
+  if (granules > kMostGranules) {
+    throw Problem(
+        ExitCode::out_of_memory,
+        fmt::format("{}: a heap of {} granules; at most {} can be replayed, and a coarser "
+                    "--granule or a smaller --heap makes fewer",
+                    in_quotes(path), format_count(granules), format_count(kMostGranules)));
+  }
   result.heap_bytes = granules << order;
   result.clock_ns = clock_cost_ns();
   for (const PolicyChoice& policy : policies) {
