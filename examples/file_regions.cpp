@@ -29,7 +29,7 @@
 
 namespace {
 
-constexpr std::size_t kBlockBytes = 4096;
+constexpr unsigned kBlockOrder = 12;  // blocks of 4096 bytes
 constexpr std::size_t kFileBytes = 8 << 20;
 
 struct Superblock {
@@ -154,7 +154,7 @@ class RegionFile {
   explicit RegionFile(int fd)
       : fd_(fd),
         pool_(mmkit::GenPool::create(
-                  {.min_alloc_order = 12, .name = "regions", .fit = mmkit::BestFit{}})
+                  {.min_alloc_order = kBlockOrder, .name = "regions", .fit = mmkit::BestFit{}})
                   .value()) {}
 
   bool rebuild() {
