@@ -56,6 +56,7 @@ inline void register_trace(const Options& options, const SharedTrace& trace) {
                      std::to_string(1u << trace->order) + " bytes";
   comparison.columns = {"operation"};
   comparison.references = {kAtomicAddition, "sets, best fit"};
+  comparison.repeats_interrupted = !options.quick;  // whose times mean little anyway
   comparison.make = [trace] {
     std::vector<Contender> all{trace_contender("GenPool, first fit", trace, pool_of(FirstFit{})),
                                trace_contender("GenPool, best fit", trace, pool_of(BestFit{})),

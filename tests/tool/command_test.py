@@ -364,7 +364,7 @@ class GenPool(CommandTest):
         self.assertEqual(root.tag, "{http://www.w3.org/2000/svg}svg")
         texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
         for policy in self.POLICIES:
-            self.assertTrue(any(text.startswith(policy + "  ") for text in texts), policy)
+            self.assertTrue(any(text.startswith(policy + ": ") for text in texts), policy)
         self.assertLess(os.path.getsize(picture), 500_000)
 
     def test_svg_that_cannot_be_written(self):

@@ -71,7 +71,7 @@ TEST(Svg, EscapesTextsAndJoinsEqualNeighbours) {
   EXPECT_EQ(text.find("<svg xmlns=\"http://www.w3.org/2000/svg\""), 0u);
   EXPECT_NE(text.find(">a&lt;b</text>"), std::string::npos);
   EXPECT_NE(text.find(">x&amp;y?</text>"), std::string::npos);
-  EXPECT_NE(text.find(">label  caption</text>"), std::string::npos);
+  EXPECT_NE(text.find(">label: caption</text>"), std::string::npos);
   std::size_t rectangles = 0;
   for (std::size_t at = text.find("<rect"); at != std::string::npos;
        at = text.find("<rect", at + 1)) {

@@ -64,7 +64,7 @@ class Drawing {
   }
   void band(const SvgBand& band) {
     y_ += kLinePixels + 4;
-    line(band.label + "  " + band.caption, "font-size=\"12\"");
+    line(band.label + ": " + band.caption, "font-size=\"12\"");
     y_ += 6;
     for (std::size_t row = 0; row < band.shares.size(); row += kSvgColumns) {
       cells(band.shares, row, std::min(row + kSvgColumns, band.shares.size()));
