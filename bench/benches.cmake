@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 #
-# What ctest asks of the benchmarks: each runs, in its quick form, and the densities are those of the
-# baselines. Times are never tested: they belong to the machine and the minute.
+# What ctest asks of the benchmarks: each runs, in its quick form, and what looks at no clock is as it
+# must be: densities are those of the baselines; a pool's places and smallest heaps are those of the
+# sorted sets, its words touched and metadata within bounds. Times are never tested: they belong to the
+# machine and the minute.
 #
 # Included by bench/CMakeLists.txt when the tests are built, after the programs are known.
 enable_testing()
@@ -25,4 +27,17 @@ if(TARGET mmkit_bench_zpool)
                ENVIRONMENT "MMKIT_BENCH_DATA=${broken_data}"
                PASS_REGULAR_EXPRESSION
                "mem-node.lz4.u16: offset 2: the file ends after 1 of the 2 bytes of a record")
+endif()
+
+if(TARGET mmkit_bench_genalloc)
+  set(broken_traces "${CMAKE_CURRENT_BINARY_DIR}/broken-traces")
+  file(WRITE "${broken_traces}/genpool/sqlite.gpt" "GPT1 trace")
+  add_test(NAME bench_refuses_truncated_gpt COMMAND mmkit_bench_genalloc --quick)
+  set_tests_properties(
+    bench_refuses_truncated_gpt
+    PROPERTIES TIMEOUT 60
+               LABELS bench
+               ENVIRONMENT "MMKIT_BENCH_DATA=${broken_traces}"
+               PASS_REGULAR_EXPRESSION
+               "sqlite.gpt: offset 10: the file ends within its header of 16 bytes")
 endif()

@@ -2,8 +2,9 @@
 //
 // GPU heap - suballocates textures and per-frame buffers from one block of video memory.
 //
-// The heap's addresses are offsets into memory that this program cannot touch. Textures stay, and go
-// where they fit best; what a frame needs goes low, is freed two frames later, and leaves no holes.
+// The heap's addresses are offsets into memory that this program cannot touch. Textures begin on a
+// page of 64 KiB and stay while their level lasts; the buffers of a frame take the lowest places,
+// between the textures too, and go when the frame is two frames old.
 #include <cstddef>
 #include <cstdio>
 #include <deque>

@@ -41,7 +41,8 @@ struct Contender {
   std::function<Figures()> turn;
 };
 
-/// A promise: the median of contender / reference, last column, is at most (at least) this.
+/// A promise: the median of contender / reference, last column, is at most (at least) this; without
+/// a reference, the median of the figure itself.
 struct Target {
   std::string contender, reference;
   double bound;
@@ -138,16 +139,18 @@ class Run {
     }
   }
 
-  // One line a target whose contender and reference both ran.
+  // One line a target whose contender, and reference if it has one, ran.
   std::string verdicts() const {
     std::string text;
     for (const Target& target : comparison_.targets) {
-      if (!present(target.contender) || !present(target.reference)) continue;
-      const Quartiles q = ratio(target.contender, target.reference);
+      const bool alone = target.reference.empty();
+      if (!present(target.contender) || !(alone || present(target.reference))) continue;
+      const Quartiles q = alone ? quartiles(samples_[index_of(target.contender)].back())
+                                : ratio(target.contender, target.reference);
       const bool at_most = target.kind == Target::Kind::at_most;
       const bool met = at_most ? q.median <= target.bound : q.median >= target.bound;
       text +=
-          verdict(met, comparison_.name, target.contender + " / " + target.reference,
+          verdict(met, comparison_.name, target.contender + (alone ? "" : " / " + target.reference),
                   decimal(q.median, 2) + " (" + decimal(q.low, 2) + ".." + decimal(q.high, 2) + ")",
                   (at_most ? "at most " : "at least ") + decimal(target.bound, 2));
     }

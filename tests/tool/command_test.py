@@ -24,6 +24,7 @@ import tempfile
 import termios
 import time
 import unittest
+import xml.etree.ElementTree
 
 PAGE = 4096
 TIMEOUT_SECONDS = 120
@@ -205,7 +206,7 @@ class HelpAndUsage(CommandTest):
             result = run(*arguments)
             self.assertEqual(result.code, 0)
             self.assertEqual(result.err, "")
-            for command in ("pack", "percpu", "drivers", "help"):
+            for command in ("pack", "genpool", "percpu", "drivers", "help"):
                 self.assertRegex(result.out, rf"\n  {command} ")
         by_help, by_option = run("help", "pack"), run("pack", "--help")
         self.assertEqual(by_help.out, by_option.out)
@@ -241,6 +242,14 @@ class HelpAndUsage(CommandTest):
             "--driver": ["pack", file, "--driver"],
             "--threads: Value 0 not in range": ["percpu", "--threads", "0"],
             "see 'mmkit help percpu'": ["percpu", "--seconds", "soon"],
+            "TRACE is required": ["genpool"],
+            "see 'mmkit help genpool'": ["genpool", "--frob", file],
+            "there is no policy 'worst-fit'; known: first-fit, best-fit, ": ["genpool", file, "-p", "worst-fit"],
+            "--granule is 48; it must be a power of two up to 1.0 GiB": ["genpool", file, "--granule", "48"],
+            "--granule is 2147483648": ["genpool", file, "--granule", "2G"],
+            "--align is 24; it must be a power of two": ["genpool", file, "--align", "24"],
+            "--heap is 8 B; it must be at least one granule, 16 B": ["genpool", file, "--heap", "8"],
+            "'much' is not a size such as": ["genpool", file, "--heap", "much"],
         }.items():
             with self.subTest(words):
                 self.fails(2, words, *arguments)
@@ -258,6 +267,166 @@ class Drivers(CommandTest):
         zbud = {row["type"]: row for row in document["drivers"]}["zbud"]
         self.assertEqual(zbud, {"type": "zbud", "max_object_bytes": 3968, "can_shrink": True,
                                 "can_compact": False, "highmem": False})
+
+
+def gpt(operations, count=None, flags=0):
+    """A trace; an operation is a size, or a tuple of the number to free."""
+    words = [1 << 31 | op[0] if isinstance(op, tuple) else op for op in operations]
+    allocations = sum(not isinstance(op, tuple) for op in operations)
+    return b"GPT1" + struct.pack(f"<III{len(words)}I", len(words) if count is None else count, allocations, flags, *words)
+
+
+def gpt_life(operations, seed=1):
+    """A random life, at whose end some blocks are left."""
+    source, ops, live, made = random.Random(seed), [], [], 0
+    for _ in range(operations):
+        if live and source.random() < 0.47:
+            ops.append((live.pop(source.randrange(len(live))),))
+        else:
+            ops.append(source.randint(1, 4000))
+            live.append(made)
+            made += 1
+    return gpt(ops)
+
+
+class GenPool(CommandTest):
+    POLICIES = ["first-fit", "best-fit", "first-fit-align", "first-fit-order-align", "relaxed"]
+
+    def genpool_json(self, *arguments):
+        result = run("genpool", "--json", *arguments)
+        self.assertEqual((result.code, result.err), (0, ""))
+        return json.loads(result.out)
+
+    def test_json(self):
+        trace = self.write("life.gpt", gpt_life(5000))
+        document = self.genpool_json(trace)
+        self.assertEqual((document["mmkit"], document["command"]), (ARGS.version, "genpool"))
+        self.assertEqual((document["granule_bytes"], document["align_bytes"]), (16, 64))
+        [shown] = document["traces"]
+        self.assertEqual((shown["path"], shown["operations"]), (trace, 5000))
+        self.assertLessEqual(shown["peak_bytes"], shown["peak_granules"] * 16)
+        self.assertEqual(shown["heap_bytes"], (shown["peak_granules"] + shown["peak_granules"] // 4) * 16)
+        self.assertEqual([row["policy"] for row in shown["policies"]], self.POLICIES)
+        for row in shown["policies"]:
+            with self.subTest(row["policy"]):
+                self.assertTrue(row["verified"], row["fault"])
+                self.assertGreater(row["operation_ns"], 0)
+                self.assertGreaterEqual(row["allocate_worst_ns"], row["allocate_p999_ns"])
+                self.assertGreaterEqual(row["smallest_heap_bytes"], shown["peak_granules"] * 16)
+                self.assertAlmostEqual(row["utilisation"], shown["peak_bytes"] / row["smallest_heap_bytes"])
+                self.assertGreater(row["metadata_bytes"], 0)
+                self.assertEqual(len(row["occupancy_at_peak"]), 256)
+                taken = row["taken_granules_at_peak"]
+                self.assertAlmostEqual(sum(row["occupancy_at_peak"]) / 256, taken * 16 / shown["heap_bytes"], places=2)
+                if row["failures"] == 0:
+                    self.assertEqual(taken, shown["peak_granules"])
+
+    def test_counts_are_the_same_in_every_run(self):
+        trace = self.write("life.gpt", gpt_life(3000))
+        runs = [self.genpool_json(trace, "-p", "first-fit", "-p", "best-fit") for _ in range(2)]
+        for name in ("failures", "smallest_heap_bytes", "words_touched", "metadata_bytes", "occupancy_at_peak"):
+            first, second = [[row[name] for row in run["traces"][0]["policies"]] for run in runs]
+            self.assertEqual(first, second, name)
+
+    def test_options(self):
+        trace = self.write("few.gpt", gpt([1000, 3000, (0,), 2000]))
+        [shown] = self.genpool_json(trace, "--granule", "1K", "--heap", "4K", "--align", "4K", "-p",
+                                    "first-fit-align")["traces"]
+        self.assertEqual((shown["peak_granules"], shown["heap_bytes"]), (5, 4096))
+        [row] = shown["policies"]
+        # Only one address is a multiple of 4096: the second and the third find no place.
+        self.assertEqual((row["policy"], row["failures"]), ("first-fit-align", 1))
+
+    def test_text(self):
+        trace = self.write("life.gpt", gpt_life(3000))
+        result = run("genpool", trace, "--policy", "best-fit")
+        self.assertEqual((result.code, result.err), (0, ""))
+        self.assertRegex(result.out, r"\Atrace    '.*life.gpt'\n         3,000 operations, [\d,]+ of them allocations\n")
+        self.assertRegex(result.out, r"\nbest-fit +[\d.]+ .* ok\n")
+        self.assertRegex(result.out, r"\nbest-fit  \[[-.+*#]+\]\n")
+        self.assertNotIn("first-fit", result.out)
+        self.assertIn(". free   - up to a third taken", result.out)
+
+    def test_a_heap_of_16_million_granules_stays_readable(self):
+        trace = self.write("large.gpt", gpt([100, 1 << 27, 50, (1,), 70, 1 << 26]))
+        result = run("genpool", trace, "--heap", "256M")
+        self.assertEqual(result.code, 0, result.err)
+        self.assertIn("heap     256.0 MiB, 16,777,216 granules", result.out)
+        self.assertLessEqual(max(map(len, result.out.splitlines())), 130)
+        self.assertLess(len(result.out.splitlines()), 50)
+
+    def test_svg(self):
+        trace = self.write("life.gpt", gpt_life(3000))
+        picture = self.path("heap.svg")
+        result = run("genpool", trace, "--svg", picture)
+        self.assertEqual((result.code, result.err), (0, ""))
+        root = xml.etree.ElementTree.parse(picture).getroot()
+        self.assertEqual(root.tag, "{http://www.w3.org/2000/svg}svg")
+        texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+        for policy in self.POLICIES:
+            self.assertTrue(any(text.startswith(policy + ": ") for text in texts), policy)
+        self.assertLess(os.path.getsize(picture), 500_000)
+
+    def test_svg_that_cannot_be_written(self):
+        trace = self.write("few.gpt", gpt([10]))
+        result = run("genpool", trace, "--svg", self.path("none/heap.svg"))
+        self.assertEqual(result.code, 5)
+        self.assertIn("the picture cannot be written to", result.err)
+        self.assertIn("No such file or directory", result.err)
+        self.assertIn("first-fit", result.out, "the figures are shown nevertheless")
+
+    def test_hostile_traces(self):
+        good = gpt([5, 6, (0,)])
+        for words, contents in {
+            "offset 0: the file is empty": b"",
+            "offset 0: not a GPT1 trace": b"#!/bin/sh\n",
+            "offset 9: the file ends within its header of 16 bytes": good[:9],
+            "offset 4: a trace of no operations": gpt([]),
+            "offset 12: flags are 9, known is only 0": gpt([5], flags=9),
+            "offset 24: the file ends after 2 of its 3 operations": good[:-1],
+            "offset 28: the file goes on after its last operation": good + b"\0",
+            "offset 20: an allocation of no bytes": gpt([5, 0]),
+            "offset 20: a free of allocation 7, which is not made yet": gpt([5, (7,)]),
+            "offset 24: a second free of allocation 0": gpt([5, (0,), (0,)]),
+            "offset 20: the file ends after 1 of its 4294967295 operations": gpt([5], count=2**32 - 1),
+        }.items():
+            with self.subTest(words):
+                result = self.fails(3, words, "genpool", self.write("hostile.gpt", contents))
+                self.assertIn("hostile.gpt': offset", result.err)
+        self.fails(3, "No such file or directory", "genpool", self.path("none.gpt"))
+        self.fails(3, "Is a directory", "genpool", self.path())
+        self.fails(3, "1 of 2 traces cannot be read, and --strict is set", "genpool", "--strict",
+                   self.write("good.gpt", good), self.path("hostile.gpt"))
+        self.fails(3, "2 of 2 traces cannot be read", "genpool", self.path("hostile.gpt"), self.path("none.gpt"))
+
+    def test_one_bad_trace_does_not_spoil_the_others(self):
+        good, bad = self.write("good.gpt", gpt([5, 6, (0,)])), self.write("bad.gpt", b"x")
+        result = run("genpool", "--json", bad, good)
+        self.assertEqual(result.code, 0)
+        self.assertRegex(result.err, r"\Ammkit: warning: '.*bad.gpt': offset 0: not a GPT1 trace\n\Z")
+        document = json.loads(result.out)
+        self.assertEqual([trace["path"] for trace in document["traces"]], [good])
+        self.assertEqual(document["traces_unreadable"]["count"], 1)
+
+    def test_a_pipe_is_read_to_its_end(self):
+        done = subprocess.run([ARGS.mmkit, "genpool", "--json", "/dev/stdin"], input=gpt_life(2000), capture_output=True,
+                              timeout=TIMEOUT_SECONDS, env=clean_env())
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(json.loads(done.stdout)["traces"][0]["operations"], 2000)
+
+    def test_books_too_large_for_any_memory(self):
+        trace = self.write("few.gpt", gpt([10]))
+        self.fails(4, "at most 4,294,967,296 can be replayed, and a coarser --granule or a smaller --heap makes fewer",
+                   "genpool", trace, "--granule", "1", "--heap", "1000T")
+        huge = self.write("huge.gpt", gpt([2**31 - 1] * 2000))
+        self.fails(4, "huge.gpt': a heap of 335,544,320,000 granules", "genpool", huge)
+
+    def test_progress_and_interruption(self):
+        trace = self.write("life.gpt", gpt_life(300_000))
+        terminal = Terminal(100, "genpool", trace, controlling=True)
+        self.assertTrue(terminal.read_until(rb"replaying  \["))
+        os.kill(terminal.process.pid, signal.SIGINT)
+        self.assertEqual(terminal.finish(), 130)
 
 
 class Percpu(CommandTest):

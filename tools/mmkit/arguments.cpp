@@ -19,7 +19,7 @@ constexpr const char* kExitCodes =
     "  2    the arguments make no sense, or name a driver that does not exist\n"
     "  3    nothing could be read, or --strict and not everything could\n"
     "  4    out of memory; a smaller --max-bytes needs less\n"
-    "  5    the result could not be written to standard output\n"
+    "  5    the result could not be written to standard output or the file named\n"
     "  6    a driver or codec failed in a way that it should not\n"
     "  129, 130, 143   ended by SIGHUP, SIGINT (Ctrl-C), SIGTERM";
 
@@ -39,10 +39,12 @@ struct Parser {
                "mmkit"};
   PackOptions pack;
   DriversOptions drivers;
+  GenPoolRunOptions genpool;
   PercpuRunOptions percpu;
   std::optional<int> level;
   bool pack_json = false;
   bool drivers_json = false;
+  bool genpool_json = false;
   bool percpu_json = false;
   bool strict = false;
   bool quiet = false;
@@ -50,6 +52,7 @@ struct Parser {
   std::string help_topic;
   CLI::App* pack_command = nullptr;
   CLI::App* drivers_command = nullptr;
+  CLI::App* genpool_command = nullptr;
   CLI::App* percpu_command = nullptr;
   CLI::App* help_command = nullptr;
 };
@@ -128,6 +131,42 @@ void add_pack(Parser& parser) {
   parser.pack_command = command;
 }
 
+void add_genpool(Parser& parser) {
+  CLI::App* command = parser.app.add_subcommand(
+      "genpool", "replay traces of allocations through every policy of a pool of ranges, compare");
+  GenPoolRunOptions& options = parser.genpool;
+  command->add_option("TRACE", options.traces, "files in the format GPT1 (.gpt)")
+      ->required()
+      ->type_name("");
+  command
+      ->add_option("-p,--policy", options.policies,
+                   "first-fit, best-fit, first-fit-align,\n"
+                   "first-fit-order-align or relaxed;\nmay be repeated (default: all)")
+      ->type_name("NAME")
+      ->expected(1)
+      ->take_all();
+  add_size_option(*command, "--granule", options.granule_bytes,
+                  "what sizes are rounded up to, a power of two\n(default: 16)");
+  add_size_option(*command, "--heap", options.heap_bytes,
+                  "the heap to replay in (default: a quarter more\nthan what is live at once)");
+  add_size_option(*command, "--align", options.align_bytes,
+                  "of first-fit-align, a power of two\n(default: four granules)");
+  command->add_option("--svg", options.svg_path, "write the picture to a file too")
+      ->type_name("FILE");
+  command->add_flag("--json", parser.genpool_json, "print one JSON document instead of the text");
+  command->add_flag("--strict", parser.strict, "fail when any trace cannot be read");
+  command->add_flag("-q,--quiet", parser.quiet, "no progress, notes or warnings");
+  command->add_flag("--no-progress", parser.no_progress, "no progress line on the terminal");
+  command->footer(
+      "The trace's addresses are made up: no memory is managed, only the pool's own books are "
+      "there.\n"
+      "A trace that cannot be read gives a warning; the others are replayed, unless --strict is "
+      "given.\n"
+      "Exit code 1 when the places that a pool gave or its books are wrong; else as 'mmkit help "
+      "pack'\nsays.");
+  parser.genpool_command = command;
+}
+
 void add_percpu(Parser& parser) {
   CLI::App* command = parser.app.add_subcommand(
       "percpu", "show how per-CPU variables work here: the mode, counters racing, chunks drawn");
@@ -161,6 +200,7 @@ void add_commands(Parser& parser) {
       parser.app.add_subcommand("drivers", "list the drivers and what they can do");
   parser.drivers_command->add_flag("--json", parser.drivers_json,
                                    "print one JSON document instead of the table");
+  add_genpool(parser);
   add_percpu(parser);
   parser.help_command = parser.app.add_subcommand("help", "help, on a command when one is named");
   parser.help_command->add_option("COMMAND", parser.help_topic)->type_name("");
@@ -189,6 +229,13 @@ Arguments settle(Parser& parser) {
   if (parser.drivers_command->parsed()) {
     if (parser.drivers_json) parser.drivers.form = ResultForm::json;
     return parser.drivers;
+  }
+  if (parser.genpool_command->parsed()) {
+    if (parser.genpool_json) parser.genpool.form = ResultForm::json;
+    if (parser.strict) parser.genpool.rule = InputRule::strict;
+    if (parser.quiet) parser.genpool.chatter = Chatter::quiet;
+    if (parser.no_progress) parser.genpool.progress = ProgressMode::never;
+    return parser.genpool;
   }
   if (parser.percpu_command->parsed()) {
     if (parser.percpu_json) parser.percpu.form = ResultForm::json;
@@ -220,9 +267,10 @@ Arguments parse_arguments(int argc, const char* const* argv) {
   } catch (const CLI::CallForVersion& request) {
     return TextRequest{std::string(request.what()) + "\n"};
   } catch (const CLI::ParseError& error) {
-    const std::string topic = parser.pack_command->parsed()     ? " pack"
-                              : parser.percpu_command->parsed() ? " percpu"
-                                                                : "";
+    const std::string topic = parser.pack_command->parsed()      ? " pack"
+                              : parser.genpool_command->parsed() ? " genpool"
+                              : parser.percpu_command->parsed()  ? " percpu"
+                                                                 : "";
     // CLI11's sentences begin like sentences, ours do not.
     std::string what = error.what();
     if (what.starts_with("The ") || what.starts_with("Could "))

@@ -16,7 +16,8 @@ struct TextRequest {
   std::string text;
 };
 
-using Arguments = std::variant<TextRequest, PackOptions, DriversOptions, PercpuRunOptions>;
+using Arguments =
+    std::variant<TextRequest, PackOptions, DriversOptions, GenPoolRunOptions, PercpuRunOptions>;
 
 /// Throws a Problem (usage) that names what is wrong and where help is.
 Arguments parse_arguments(int argc, const char* const* argv);

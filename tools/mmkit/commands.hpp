@@ -19,6 +19,9 @@ namespace mmkit::tool {
 /// compares.
 ExitCode run_pack(const PackOptions& options, Console& console, DriverRegistry& registry);
 
+/// Replays traces of allocations through every policy of a pool of ranges, and compares.
+ExitCode run_genpool(const GenPoolRunOptions& options, Console& console);
+
 /// Shows how per-CPU variables work in this process, lets counters race, and draws chunks.
 ExitCode run_percpu(const PercpuRunOptions& options, Console& console);
 

@@ -4,13 +4,12 @@
 //
 //   main -> arguments -> options -> <name>_command   one file a subcommand (commands.hpp)
 //                                        |
-//         input:    input_walk -> page_reader -> corpus (codec, same_filled, page_hash)
-//         measures: trial, over driver_run and malloc_run; codec_run; verify
-//         shows:    table, JSON; console, progress, units
+//         input:    input_walk -> page_reader -> corpus (codec, same_filled, page_hash); trace_file
+//         measures: trial, over driver_run and malloc_run; codec_run; verify; genpool_trial
+//         shows:    table, JSON; occupancy, svg; console, progress, units
 //
 // A command uses input, measures and shows, in this order; what is shown knows nothing of how it is
-// measured. A picture renderer, when there is one, stands beside the table and is given rows in the
-// same way.
+// measured. Pictures stand beside the table and are given shares of cells in the same way.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
@@ -49,6 +48,9 @@ struct Dispatch {
   ExitCode operator()(const PackOptions& options) const {
     return run_pack(options, console, default_registry());
   }
+  ExitCode operator()(const GenPoolRunOptions& options) const {
+    return run_genpool(options, console);
+  }
   ExitCode operator()(const PercpuRunOptions& options) const {
     return run_percpu(options, console);
   }
@@ -70,7 +72,7 @@ ExitCode run(int argc, const char* const* argv, Console& console, bool output_op
     }
     return problem.code();
   } catch (const std::bad_alloc&) {
-    console.error("out of memory; a smaller --max-bytes needs less");
+    console.error("out of memory; of pack, a smaller --max-bytes needs less");
     return ExitCode::out_of_memory;
   } catch (const std::exception& failure) {
     console.error(failure.what());

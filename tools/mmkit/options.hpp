@@ -37,6 +37,19 @@ struct PercpuRunOptions {
   ProgressMode progress = ProgressMode::automatic;
 };
 
+struct GenPoolRunOptions {
+  std::vector<std::string> traces;
+  std::vector<std::string> policies;  // none: all
+  std::uint64_t granule_bytes = 16;
+  std::uint64_t heap_bytes = 0;   // 0: a quarter more than what is live at once
+  std::uint64_t align_bytes = 0;  // of the aligned policy; 0: four granules
+  std::string svg_path;           // empty: no picture
+  ResultForm form = ResultForm::text;
+  InputRule rule = InputRule::lenient;
+  Chatter chatter = Chatter::normal;
+  ProgressMode progress = ProgressMode::automatic;
+};
+
 struct DriversOptions {
   ResultForm form = ResultForm::text;
 };
