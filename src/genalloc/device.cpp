@@ -149,6 +149,7 @@ Status DeviceNode::add_phandle(std::string_view property, DeviceNode& target) no
 
 GenPool* find_pool_by_phandle(const DeviceNode& node, std::string_view property,
                               int index) noexcept {
+  if (index < 0) return nullptr;
   const DeviceNode::Phandle* phandle = node.state_->first.get();
   for (; phandle != nullptr; phandle = phandle->next.get()) {
     if (phandle->property == property && index-- == 0) break;
