@@ -91,26 +91,25 @@ class RoomLists {
 
   static bool is_listed(const ChunkedPage& page) noexcept { return page.fit.prev != kNoPage; }
 
-  /// Whether to list it: it has room, or would have when slid.
+  /// Whether to list it: it has room, or would have when slid. Not of a whole page.
   static bool has_room(const ChunkedPage& page) noexcept {
     return page.objects() < ChunkedPage::kBuddies && page.free_chunks_when_slid() != 0;
   }
   /// Lists a page by its room, on this CPU; not when there is none.
   void add(ChunkedPageTable& pages, PageIndex index) noexcept {
     ChunkedPage& page = pages[index];
-    if (!has_room(page)) return;
-    const unsigned room = page.free_chunks();
+    const Rooms rooms = rooms_of(page);
+    if (rooms.when_slid == 0) return;
     const unsigned cpu = this_cpu_index();
     if (cpu >= cpu_end_) cpu_end_ = cpu + 1;
-    const Kind kind = page.is_lone() ? kLone : kShared;
-    List& lists = cpus_.on(cpu).lists[kind];
-    const PageIndex next = lists.first[room] - 1;
-    page.fit = {kListBit | cpu << kListBits | kind << kRoomBits | room, next};
+    List& lists = cpus_.on(cpu).lists[rooms.kind];
+    const PageIndex next = lists.first[rooms.now] - 1;
+    page.fit = {kListBit | cpu << kListBits | rooms.kind << kRoomBits | rooms.now, next};
     if (next != kNoPage) pages[next].fit.prev = index;
-    lists.first[room] = index + 1;
-    lists.mask |= std::uint64_t{1} << room;
-    ++counted(page, kind);
-    lone_pages_ += kind;
+    lists.first[rooms.now] = index + 1;
+    lists.mask |= std::uint64_t{1} << rooms.now;
+    ++counted(rooms);
+    lone_pages_ += rooms.kind;
   }
   /// Takes a page out of its list, if it is in one: before its objects change.
   void remove(ChunkedPageTable& pages, PageIndex index) noexcept {
@@ -118,17 +117,16 @@ class RoomLists {
     if (!is_listed(page)) return;
     const PageLinks links = std::exchange(page.fit, {});
     if (links.next != kNoPage) pages[links.next].fit.prev = links.prev;
-    const Kind kind = page.is_lone() ? kLone : kShared;
-    const unsigned room = page.free_chunks();
-    --counted(page, kind);
-    lone_pages_ -= kind;
+    const Rooms rooms = rooms_of(page);
+    --counted(rooms);
+    lone_pages_ -= rooms.kind;
     if ((links.prev & kListBit) == 0) {
       pages[links.prev].fit.next = links.next;
       return;
     }
-    List& lists = cpus_.on((links.prev & ~kListBit) >> kListBits).lists[kind];
-    lists.first[room] = links.next + 1;
-    if (links.next == kNoPage) lists.mask &= ~(std::uint64_t{1} << room);
+    List& lists = cpus_.on((links.prev & ~kListBit) >> kListBits).lists[rooms.kind];
+    lists.first[rooms.now] = links.next + 1;
+    if (links.next == kNoPage) lists.mask &= ~(std::uint64_t{1} << rooms.now);
   }
 
   /// The page with the least room that is enough, listed last: on this CPU, else on any; kNoPage when
@@ -194,9 +192,23 @@ class RoomLists {
     }
   };
 
-  std::uint32_t& counted(const ChunkedPage& page, Kind kind) noexcept {
-    return kind == kLone ? census_.lone[page.chunks(page.lone_buddy())]
-                         : census_.shared[page.free_chunks_when_slid()];
+  struct Rooms {
+    unsigned now, when_slid;
+    Kind kind;
+  };
+  static Rooms rooms_of(const ChunkedPage& page) noexcept {
+    const unsigned objects = page.objects();
+    if (objects == ChunkedPage::kBuddies) return {0, 0, kShared};
+    const unsigned now = page.free_chunks();
+    // Without MIDDLE nothing is slid.
+    const unsigned when_slid =
+        page.holds(ChunkedPage::kMiddle) ? page.free_chunks_when_slid() : now;
+    return {now, when_slid, objects == 1 ? kLone : kShared};
+  }
+  std::uint32_t& counted(const Rooms& rooms) noexcept {
+    // A lone object has the chunks that its page, once slid, does not have free.
+    return rooms.kind == kLone ? census_.lone[ChunkedPage::kUsableChunks - rooms.when_slid]
+                               : census_.shared[rooms.when_slid];
   }
   RoomLists(Percpu<Cpu>&& cpus, unsigned cpu_end) noexcept
       : cpus_(std::move(cpus)), cpu_end_(cpu_end) {}
