@@ -19,8 +19,6 @@ constexpr std::uint32_t kKeptShare = 32;
 // Below so many for each that they may keep, everything comes back: far enough from the share above
 // that it happens once while a class halves.
 constexpr std::uint32_t kWithdrawShare = kKeptShare / 2;
-// A generation ends when so great a part of the zspages was used by a call that went the slow way.
-constexpr std::size_t kGenerationShare = 8;
 
 }  // namespace
 
@@ -108,7 +106,7 @@ Result<std::uint32_t> ZsmallocPool::refill(unsigned size_class, Gfp gfp) noexcep
   }
   lock.unlock();
   close(closed);
-  if (!nowait) note_slow_use();
+  if (!nowait) clock_.count(zspages_.load(std::memory_order_relaxed));
   if (placed < hands.size()) engine_.give_slots(hands.subspan(placed));
   if (!room) return fail(room.error());
   for (std::size_t i = 1; i < placed; ++i) {
@@ -317,22 +315,15 @@ std::size_t ZsmallocPool::withdraw_all(std::size_t* slots) noexcept {
 
 // ---------------------------------------------------------------- use
 
-// Counts the calls that go the slow way: enough of them are a generation.
-void ZsmallocPool::note_slow_use() noexcept {
-  // Relaxed, all of it: a clock that is a little off is as good.
-  const std::uint32_t uses = slow_uses_.fetch_add(1, std::memory_order_relaxed) + 1;
-  if (uses <= zspages_.load(std::memory_order_relaxed) / kGenerationShare) return;
-  slow_uses_.store(0, std::memory_order_relaxed);
-  generation_.fetch_add(1, std::memory_order_relaxed);
-}
-
 void ZsmallocPool::touch(Handle handle) noexcept {
   const ObjectEngine::Slot* slot = engine_.find(handle);
   if (slot == nullptr) return;
   const std::uint64_t word = slot->load(std::memory_order_relaxed);
   const bool lives = slot_word::has_name(engine_.tag(), handle, word) &&
                      slot_word::state_of(word) >= slot_word::kBusy;
-  if (lives && note_use(Place(word).zspage())) note_slow_use();
+  if (lives && clock_.mark(ages_[Place(word).zspage()])) {
+    clock_.count(zspages_.load(std::memory_order_relaxed));
+  }
 }
 
 }  // namespace mmkit

@@ -176,21 +176,12 @@ std::size_t ZsmallocPool::end_slice(Slice& slice) noexcept {
     // Held by the claims that were not used: without one it may be gone by now.
     if (MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_settles_what_is_gone, moved != slice.count, moved != 0))
       settle(home, *slice.target, closed);
-    if (moved != 0) take_over_age(slice.target_number, slice.source->number());
+    if (moved != 0) clock_.take_over(ages_[slice.target_number], ages_[slice.source->number()]);
     rejoin(home, *slice.source, closed);
     slice.source->passed_over = moved == 0;
   }
   moved_.fetch_add(moved, std::memory_order_relaxed);  // a number on its own
   return close(closed);
-}
-
-// A zspage is as young as the youngest that it holds.
-void ZsmallocPool::take_over_age(std::uint32_t to, std::uint32_t from) noexcept {
-  const std::uint16_t now = generation_.load(std::memory_order_relaxed);
-  const std::uint16_t age = ages_[from].load(std::memory_order_relaxed);
-  const std::uint16_t before = ages_[to].load(std::memory_order_relaxed);
-  const auto distance = [now](std::uint16_t of) { return static_cast<std::uint16_t>(now - of); };
-  if (distance(age) < distance(before)) ages_[to].store(age, std::memory_order_relaxed);
 }
 
 // ---------------------------------------------------------------- what there is to gain

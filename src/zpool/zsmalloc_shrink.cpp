@@ -48,47 +48,12 @@ bool ZsmallocPool::is_empty_for_now() noexcept {
 
 // ---------------------------------------------------------------- which one
 
-// The next of the candidates that is as old as it was; new ones where there is none.
 std::uint32_t ZsmallocPool::oldest() noexcept {
   MutexLock lock(evictions_mutex_);
-  for (bool fresh = false;; fresh = true) {
-    while (candidate_count_ != 0) {
-      const Candidate candidate = candidates_[--candidate_count_];
-      const bool same_age =
-          ages_[candidate.number].load(std::memory_order_relaxed) == candidate.age;
-      const bool listed =
-          find_zspage(candidate.number) != nullptr && !base_of(candidate.number).isolated();
-      if (listed && same_age) return candidate.number;
-    }
-    if (fresh) return kNone;
-    find_oldest();
-  }
-}
-
-// Looks at all zspages; the oldest of them last, among equals that of the lowest number.
-void ZsmallocPool::find_oldest() noexcept {
-  const std::uint16_t now = generation_.load(std::memory_order_relaxed);
-  const auto distance = [now](const Candidate& candidate) {
-    return static_cast<std::uint16_t>(now - candidate.age);
-  };
-  for (std::uint32_t n = descriptors_.size(); n-- != 0;) {
-    if (find_zspage(n) == nullptr || base_of(n).isolated()) continue;
-    const Candidate candidate{n, ages_[n].load(std::memory_order_relaxed)};
-    const bool is_full = candidate_count_ == kCandidates;
-    const bool is_old = MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_evicts_the_young,
-                                     !is_full || distance(candidate) >= distance(candidates_[0]),
-                                     !is_full || distance(candidate) <= distance(candidates_[0]));
-    if (!is_old) continue;
-    if (is_full) {  // the youngest makes room
-      std::copy(candidates_ + 1, candidates_ + kCandidates, candidates_);
-      --candidate_count_;
-    }
-    std::size_t at = candidate_count_++;
-    for (; at != 0 && distance(candidates_[at - 1]) > distance(candidate); --at) {
-      candidates_[at] = candidates_[at - 1];
-    }
-    candidates_[at] = candidate;
-  }
+  return oldest_.next(
+      clock_, descriptors_.size(),
+      [this](std::uint32_t n) { return find_zspage(n) != nullptr && !base_of(n).isolated(); },
+      [this](std::uint32_t n) { return ages_[n].load(std::memory_order_relaxed); });
 }
 
 // ---------------------------------------------------------------- one zspage
@@ -127,7 +92,7 @@ bool ZsmallocPool::begin_eviction(Eviction& eviction) noexcept {
           engine_.tag(), static_cast<std::uint32_t>(slot_word::generation_of(word)), slot);
     }
     if (MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_evicts_what_is_mapped, mapped, false)) {
-      ages_[number].store(generation_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+      ages_[number].store(clock_.now(), std::memory_order_relaxed);
       return false;
     }
     isolate(home, zspage);
@@ -168,8 +133,7 @@ std::size_t ZsmallocPool::end_eviction(Eviction& eviction) noexcept {
     if (zspage.in_use() != 0 || is_overgranted(home)) withdraw(home, eviction.size_class, closed);
     eviction.is_gone = zspage.in_use() == 0;
     ages_[eviction.number].store(
-        MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_survivor_is_old,
-                     generation_.load(std::memory_order_relaxed),
+        MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_survivor_is_old, clock_.now(),
                      ages_[eviction.number].load(std::memory_order_relaxed)),
         std::memory_order_relaxed);
     rejoin(home, zspage, closed);

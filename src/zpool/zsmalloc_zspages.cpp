@@ -226,8 +226,7 @@ void ZsmallocPool::adopt(Class& home, Zspage& zspage) noexcept {
   zspages_.fetch_add(1, std::memory_order_relaxed);
   home.cells.store(home.cells.load(std::memory_order_relaxed) + zspage.cells(),
                    std::memory_order_relaxed);
-  ages_[zspage.number()].store(generation_.load(std::memory_order_relaxed),
-                               std::memory_order_relaxed);
+  ages_[zspage.number()].store(clock_.now(), std::memory_order_relaxed);
   // Release: pairs with find_zspage(), for the base.
   descriptors_[zspage.number()].store(&zspage, std::memory_order_release);
   enlist(home, zspage);

@@ -56,6 +56,7 @@
 #include <mmkit/base/mutex.hpp>
 #include <mmkit/base/short_lock.hpp>
 #include <mmkit/zpool/driver.hpp>
+#include <mmkit/zpool/eviction_order.hpp>
 #include <mmkit/zpool/fetch_soon.hpp>
 #include <mmkit/zpool/object_engine.hpp>
 #include <mmkit/zpool/size_classes.hpp>
@@ -242,7 +243,7 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   // The object of a slot in the caller's hands becomes everybody's.
   Handle publish(std::uint32_t index, std::size_t size_bytes) noexcept {
     const Place kept(engine_.slot(index).load(std::memory_order_relaxed));
-    note_use(kept.zspage());
+    clock_.mark(ages_[kept.zspage()]);
     const std::size_t class_bytes = sizes_[sizes_.find(size_bytes)].size_bytes;
     return engine_.publish(index, kept.with_slack(class_bytes - size_bytes).bits());
   }
@@ -266,15 +267,6 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
     const Place place(word);
     const ZspageBase base = base_of(place.zspage());
     return std::span{base.cell(place.cell()), base.size_bytes() - place.slack_bytes()};
-  }
-
-  bool note_use(std::uint32_t zspage) noexcept {
-    // Relaxed: numbers on their own, and a hint at that.
-    const std::uint16_t now = generation_.load(std::memory_order_relaxed);
-    std::atomic<std::uint16_t>& age = ages_[zspage];
-    if (age.load(std::memory_order_relaxed) == now) return false;
-    age.store(now, std::memory_order_relaxed);
-    return true;
   }
 
   ZspageBase base_of(std::uint32_t zspage) const noexcept {
@@ -309,7 +301,6 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   std::size_t withdraw(Class& home, unsigned size_class, Closed& closed) noexcept
       MMKIT_REQUIRES(home.lock);
   std::size_t withdraw_all(std::size_t* slots) noexcept;
-  void note_slow_use() noexcept;
   Failure failed(Errc why) noexcept;
 
   // zsmalloc_zspages.cpp: zspages come, change groups, go
@@ -342,7 +333,6 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   void move_objects(Slice& slice) noexcept MMKIT_REQUIRES(slices_);
   std::size_t end_slice(Slice& slice) noexcept MMKIT_REQUIRES(slices_);
   void collect(Slice& slice) noexcept;
-  void take_over_age(std::uint32_t to, std::uint32_t from) noexcept;
   Zspage* emptiest(const Class& home) const noexcept MMKIT_REQUIRES(home.lock);
   void relist_all(Class& home) noexcept MMKIT_REQUIRES(home.lock);
   std::size_t freeable_pages(unsigned size_class, std::size_t kept) const noexcept;
@@ -351,7 +341,6 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   // zsmalloc_shrink.cpp
   Status reclaim(std::size_t* freed_pages) noexcept;
   std::uint32_t oldest() noexcept MMKIT_EXCLUDES(evictions_mutex_);
-  void find_oldest() noexcept MMKIT_REQUIRES(evictions_mutex_);
   bool begin_eviction(Eviction& eviction) noexcept MMKIT_EXCLUDES(evictions_mutex_);
   std::uint64_t evict_objects(const Eviction& eviction) noexcept;
   std::size_t end_eviction(Eviction& eviction) noexcept MMKIT_EXCLUDES(evictions_mutex_);
@@ -387,11 +376,10 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
 
   // By number of zspage. Grown under numbers_lock_, read by anybody.
   GrowingArray<std::atomic<ZspageBase>> bases_;
-  GrowingArray<std::atomic<std::uint16_t>> ages_;
+  GrowingArray<UseAge> ages_;
   GrowingArray<std::atomic<Zspage*>> descriptors_;
 
-  alignas(64) std::atomic<std::uint16_t> generation_{0};
-  alignas(64) std::atomic<std::uint32_t> slow_uses_{0};  // since the generation began
+  UseClock clock_;
   std::atomic<std::size_t> pages_{0}, zspages_{0};
   std::atomic<std::uint64_t> failures_{0}, evicted_{0}, moved_{0};
   std::atomic<std::uint64_t> allocations_aside_{0}, bytes_aside_{0};  // of calls that must not wait
@@ -410,16 +398,9 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   mutable Mutex slices_{LockRank::pool};  // one slice of a compaction at a time
   std::atomic<bool> compacting_{false};
 
-  // The oldest zspages as of some moment ago, oldest last.
-  struct Candidate {
-    std::uint32_t number;
-    std::uint16_t age;
-  };
-  static constexpr std::size_t kCandidates = 32;
   mutable Mutex evictions_mutex_{LockRank::pool};
   IntrusiveList<Eviction> evictions_ MMKIT_GUARDED_BY(evictions_mutex_);
-  std::size_t candidate_count_ MMKIT_GUARDED_BY(evictions_mutex_) = 0;
-  Candidate candidates_[kCandidates] MMKIT_GUARDED_BY(evictions_mutex_) = {};
+  OldestUnits oldest_ MMKIT_GUARDED_BY(evictions_mutex_);
 };
 
 /// The zsmalloc kind, for registries. Never destroyed.
