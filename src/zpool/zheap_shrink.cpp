@@ -17,13 +17,14 @@ ShrinkOutcome ZheapPool::shrink(std::size_t pages) noexcept {
   if (!evict_ || pages == 0) return {0, fail(Errc::invalid_argument)};
   // Blocks that moves empty meanwhile count: they go because of what was evicted.
   const std::uint64_t before = closed_pages_.load(std::memory_order_relaxed);
-  const auto reclaimed = [&] {
-    return static_cast<std::size_t>(closed_pages_.load(std::memory_order_relaxed) - before);
-  };
-  while (reclaimed() < pages) {
-    if (Status freed = reclaim(); !freed) return {reclaimed(), freed};
+  while (true) {
+    const Status freed = reclaim();
+    const auto reclaimed =
+        static_cast<std::size_t>(closed_pages_.load(std::memory_order_relaxed) - before);
+    // Also when the last try failed: what the callback did besides may have been enough.
+    if (reclaimed >= pages) return {reclaimed, {}};
+    if (!freed) return {reclaimed, freed};
   }
-  return {reclaimed(), {}};
 }
 
 // Frees the oldest block whose objects can be evicted, asking for those of so many at the most.
