@@ -55,6 +55,7 @@ stage_valgrind() {
   done
 }
 
+# Ten million operations on pools of zheap, among others at tenfold length.
 stage_model() {
   build_preset release
   MMKIT_SCALE=${MMKIT_SCALE:-10} build/release/tests/mmkit_model_tests --gtest_brief=1 \
