@@ -361,9 +361,6 @@ TEST(ZheapFloor, IsKeptWhileTwoThreadsFreeEachOthersObjects) {
   });
   EXPECT_LE(worst, 2.0) << "blocks short of the floor, beyond what is owed; " << samples
                         << " samples";
-  if (getenv("SHOW"))
-    printf("worst %g samples %lu shards %zu moved %lu\n", worst, samples, pool->density().shards,
-           pool->stats().moved);
   EXPECT_NE(pool->stats().moved, 0u);
   std::mt19937_64 random(testing::test_seed(9));
   for (unsigned i = 0; i < 4000; ++i) exchange(i % 2, random, false);
