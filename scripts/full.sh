@@ -55,6 +55,7 @@ stage_valgrind() {
   done
 }
 
+# Ten million operations on pools of zheap, among others at tenfold length.
 stage_model() {
   build_preset release
   MMKIT_SCALE=${MMKIT_SCALE:-10} build/release/tests/mmkit_model_tests --gtest_brief=1 \
@@ -66,14 +67,14 @@ stage_model() {
     --gtest_filter='ZsmallocModel.*'
 }
 
-# A thousand million per-CPU operations under signals, moves and forks: none may be lost. A hundred million on zsmalloc's
-# pools, and its races at tenfold length.
+# A thousand million per-CPU operations under signals, moves and forks: none may be lost. A hundred million each
+# on the pools of zsmalloc and zheap, and their races at tenfold length.
 stage_stress() {
   build_preset release
   MMKIT_SCALE=${MMKIT_SCALE:-100} build/release/tests/mmkit_stress_tests --gtest_brief=1 \
-    --gtest_filter='PercpuOpsStress.*:Shape/ZsmallocStress.KeepsEveryObjectWholeWhateverThreadsDo/*'
+    --gtest_filter='PercpuOpsStress.*:Shape/Z*Stress.KeepsEveryObjectWholeWhateverThreadsDo/*'
   MMKIT_SCALE=${MMKIT_SCALE:-10} build/release/tests/mmkit_stress_tests --gtest_brief=1 \
-    --gtest_filter='CpuStacksStress.*:Shape/ZsmallocStress.*Move*:Shape/ZsmallocStress.AFork*:Zsmalloc*'
+    --gtest_filter='CpuStacksStress.*:Shape/Z*Stress.*Move*:Shape/Z*Stress.*Shrink*:Shape/Z*Stress.AFork*:Zsmalloc*:Zheap*'
 }
 
 stage_mutants() { scripts/mutants.sh; }

@@ -138,10 +138,12 @@ bool HeapShard::elect(bool at_once) noexcept {
   held_in_vain_ = held();
   used_in_vain_ = used();
   if (scan_ >= count_) scan_ = 0;
-  const std::uint32_t end = std::min(count_, scan_ + kWindow);
   std::uint32_t best = kNone;
   std::uint16_t least = 0xffff;
-  for (std::uint32_t i = scan_; i < end; ++i) {
+  // From where the last one ended, and around: of few blocks each is looked at.
+  std::uint32_t i = scan_;
+  for (std::uint32_t looks = std::min(count_, kWindow); looks != 0;
+       --looks, i = i + 1 == count_ ? 0 : i + 1) {
     if (keys_[i] >= least) continue;
     const HeapBlockInfo& info = blocks_[numbers_[i]];
     if (MMKIT_MUTATE(MMKIT_MUTANT_zheap_empties_the_newest, numbers_[i] == newest_, false))
@@ -150,7 +152,7 @@ bool HeapShard::elect(bool at_once) noexcept {
     least = keys_[i];
     best = numbers_[i];
   }
-  scan_ = end;
+  scan_ = i;
   ++elections_;
   if (best == kNone) return false;
   HeapBlockInfo& info = blocks_[best];

@@ -221,9 +221,13 @@ Status ZheapPool::free_slowly(Handle handle) noexcept {
   return give_back(handle_bits::index(handle));
 }
 
-// Lets the extent wait on this CPU; if it may not, gives it back with those that do.
+// Lets the extent wait on this CPU; if it may not, gives it back with those that do. Pages that are one
+// object's never wait.
 Status ZheapPool::give_back(std::uint32_t index) noexcept {
-  if (behind_.load(std::memory_order_relaxed) == 0 && engine_.keep(kWaiting, index)) return {};
+  const HeapPlace place(engine_.slot(index).load(std::memory_order_relaxed));
+  const bool may_wait =
+      behind_.load(std::memory_order_relaxed) == 0 && !blocks_.is_whole(place.block());
+  if (may_wait && engine_.keep(kWaiting, index)) return {};
   std::uint32_t slots[kMostWaiting + 1];
   std::size_t count = 0;
   slots[count++] = index;

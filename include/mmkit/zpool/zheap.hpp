@@ -113,9 +113,9 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
     if (!engine_.stacks().try_count_free(0)) [[unlikely]]
       engine_.stacks().count_free(0);
     const std::uint32_t index = handle_bits::index(handle);
-    // Relaxed: a hint.
-    if (behind_.load(std::memory_order_relaxed) == 0 && engine_.try_keep(kWaiting, index))
-        [[likely]]
+    // Relaxed: a hint. Pages that are one object's are too much to wait.
+    if (behind_.load(std::memory_order_relaxed) == 0 && !blocks_.is_whole(place.block()) &&
+        engine_.try_keep(kWaiting, index)) [[likely]]
       return {};
     return give_back(index);
   }

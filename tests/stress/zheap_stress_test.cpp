@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: MIT
+//
+// zheap under threads: everything at once in every shape that its pools have; the floor while two
+// threads free each other's objects; moves against mappings; what waits on CPUs against who takes it.
+//
+// Eight threads, on however many CPUs there are, work on a field of objects (object_field.hpp) with
+// every operation of the pool, checks and statistics among them. Loads are in operations or rounds,
+// scaled by MMKIT_SCALE. One file, since all of it needs the same few pools.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mmkit/page/sim_page_allocator.hpp>
+#include <mmkit/zpool/zheap.hpp>
+#include <mutex>
+#include <random>
+#include <span>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "support/child_process.hpp"
+#include "support/object_field.hpp"
+#include "support/pattern.hpp"
+#include "support/percpu_threads.hpp"
+#include "support/race.hpp"
+#include "support/sanitized.hpp"
+#include "support/scale.hpp"
+#include "support/seed.hpp"
+
+namespace mmkit {
+namespace {
+
+using testing::FieldMix;
+using testing::FieldOptions;
+using testing::has_pattern;
+using testing::make_pattern;
+using testing::ObjectField;
+using testing::run_threads;
+using testing::scaled;
+using testing::write_pattern;
+
+constexpr unsigned kThreads = 8;
+constexpr std::uint64_t kOperations = 1'000'000;
+
+// ---------------------------------------------------------------- everything at once
+
+struct Shape {
+  const char* name;
+  FieldOptions field;
+};
+const Shape kShapes[] = {
+    {"Small", {.params = "", .places = 512, .most_bytes = 200}},
+    {"SmallHighestFloorWandering",
+     {.params = "floor=0.98", .places = 2000, .most_bytes = 64, .wander = true}},
+    {"PageSized", {.params = "", .least_bytes = 3000}},
+    {"AllSizesWandering", {.params = "floor=0.98", .places = 1500, .wander = true}},
+    {"LargeWithoutFloor", {.params = "max_object=32768 floor=0", .most_bytes = 32768}},
+    {"AtTheLimit",
+     {.params = "", .least_bytes = 100, .most_bytes = 700, .limit_pages = 20, .wander = true}},
+};
+
+void PrintTo(const Shape& shape, std::ostream* out) {
+  *out << shape.name;
+}
+
+class ZheapStress : public ::testing::TestWithParam<Shape> {};
+
+void work_together(ObjectField& field, std::uint64_t operations, const FieldMix& mix) {
+  {
+    testing::Crew crew;
+    for (unsigned t = 0; t < kThreads; ++t) {
+      crew.add([&, t] { field.work(operations / kThreads, testing::test_seed(t), mix); });
+    }
+  }
+  field.expect_consistent();
+  field.free_all();
+}
+
+TEST_P(ZheapStress, KeepsEveryObjectWholeWhateverThreadsDo) {
+  ObjectField field("zheap", GetParam().field);
+  work_together(field, scaled(kOperations / std::size(kShapes), 8000), {.shrink = 1, .compact = 1});
+}
+
+// Nearly all that happens is that objects move: what else there is meets a mover.
+TEST_P(ZheapStress, KeepsEveryObjectWholeWhileObjectsMove) {
+  ObjectField field("zheap", GetParam().field);
+  work_together(field, scaled(kOperations / 20, 4000),
+                {.fill = 20, .free = 22, .shrink = 1, .compact = 20});
+}
+
+TEST_P(ZheapStress, KeepsEveryObjectWholeWhileAllShrink) {
+  ObjectField field("zheap", GetParam().field);
+  work_together(field, scaled(kOperations / 20, 4000),
+                {.fill = 40, .free = 5, .shrink = 12, .compact = 1});
+}
+
+// A child of a fork finds no operation half done.
+TEST_P(ZheapStress, AForkFindsThePoolWholeAndCanUseAndEndIt) {
+  if (!testing::kHeapSurvivesForks) GTEST_SKIP() << "the child's checks allocate";
+  const std::uint64_t forks = scaled(25, 5);
+  ObjectField field("zheap", GetParam().field);
+  std::atomic<bool> stop{false};
+  int code = 0;
+  {
+    testing::Crew crew;
+    const testing::StopAtEnd stop_at_end(stop);
+    for (unsigned t = 0; t < kThreads - 1; ++t) {
+      crew.add([&, t] {
+        for (std::uint64_t seed = testing::test_seed(t); !stop; ++seed) {
+          field.work(100, seed, {.shrink = 6, .compact = 4});
+        }
+      });
+    }
+    crew.start();
+    for (std::uint64_t i = 0; i < forks && code == 0; ++i) {
+      code = testing::run_in_child([&field] { return field.use_in_child(); });
+      EXPECT_EQ(code, 0) << "fork " << i;
+    }
+  }
+  field.expect_consistent();
+  field.free_all();
+}
+
+INSTANTIATE_TEST_SUITE_P(Shape, ZheapStress, ::testing::ValuesIn(kShapes),
+                         [](const auto& shape) { return shape.param.name; });
+
+// ---------------------------------------------------------------- races of its own
+
+std::unique_ptr<SimPageAllocator> make_source() {
+  return SimPageAllocator::create({.capacity_bytes = std::size_t{256} << 20}).value();
+}
+std::unique_ptr<ZheapPool> make_pool(PageSource& source, std::string_view params,
+                                     std::function<Status(Handle)> evict = {}) {
+  return ZheapPool::create({.name = "race",
+                            .params = params,
+                            .pages = &source,
+                            .pool_tag = 7,
+                            .evict = std::move(evict)})
+      .value();
+}
+Handle store(ZheapPool& pool, std::size_t size_bytes, std::uint64_t key) {
+  return pool.store(make_pattern(size_bytes, key), Gfp::kernel).value();
+}
+bool is_whole(ZheapPool& pool, Handle handle, std::size_t size_bytes, std::uint64_t key) {
+  const Result<std::span<std::byte>> bytes = pool.map(handle, MapMode::read_only);
+  if (!bytes) return false;
+  const bool whole = bytes->size() == size_bytes && has_pattern(*bytes, key);
+  pool.unmap(handle);
+  return whole;
+}
+
+// Compacts without a pause until it is told to stop.
+class Mover {
+ public:
+  explicit Mover(ZheapPool& pool) {
+    thread_ = std::thread([this, &pool] {
+      while (!stop_) EXPECT_TRUE(pool.compact());
+    });
+  }
+  Mover(const Mover&) = delete;
+  Mover& operator=(const Mover&) = delete;
+  ~Mover() {
+    stop_ = true;
+    thread_.join();
+  }
+
+ private:
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
+// Objects that only their owner writes to, frees and replaces, again and again, while a mover and the
+// floor copy all that they can: what a mapping shows is what its owner wrote last, and stays so for as
+// long as the mapping lasts. One thread makes holes, so that there is always something to move.
+TEST(ZheapMoves, AMappingShowsWhatWasWrittenLastWhereverItsObjectWent) {
+  constexpr unsigned kOwners = 5;
+  constexpr std::size_t kObjects = 300;
+  struct Owned {
+    Handle handle = Handle::none;
+    std::uint64_t key = 0;
+  };
+  for (const std::size_t size_bytes : {200U, 700U, 1300U}) {
+    const std::uint64_t steps = scaled(6000, 3000);
+    const auto source = make_source();
+    const auto pool = make_pool(*source, "floor=0.98");
+    std::atomic<unsigned> owners{kOwners};
+    const auto make_holes = [&] {
+      std::mt19937_64 random(testing::test_seed(0));
+      std::vector<Handle> mine;
+      while (owners.load() != 0) {
+        while (mine.size() < 800) mine.push_back(store(*pool, size_bytes, 0));
+        std::shuffle(mine.begin(), mine.end(), random);
+        for (const Handle handle : mine) ASSERT_TRUE(pool->free(handle));
+        mine.clear();
+        std::this_thread::yield();
+      }
+    };
+    const auto use_objects = [&](unsigned t) {
+      std::mt19937_64 random(testing::test_seed(t));
+      std::vector<Owned> mine(kObjects);
+      std::uint64_t keys = std::uint64_t{t} << 48;
+      // Where there is little of a CPU to be had, until the movers have had their share.
+      const auto goes_on = [&](std::uint64_t i) {
+        return i < steps || (i < 5 * steps && (i % 64 != 0 || pool->stats().moved < steps / 4));
+      };
+      for (std::uint64_t i = 0; goes_on(i); ++i) {
+        Owned& owned = mine[random() % kObjects];
+        if (owned.handle == Handle::none) {
+          owned.key = ++keys;
+          owned.handle = store(*pool, size_bytes, owned.key);
+          continue;
+        }
+        const auto bytes = pool->map(owned.handle, MapMode::read_write);
+        ASSERT_TRUE(bytes);
+        ASSERT_TRUE(has_pattern(*bytes, owned.key)) << "before a write";
+        owned.key = ++keys;
+        write_pattern(*bytes, owned.key);
+        if (i % 16 == 0) std::this_thread::yield();
+        ASSERT_TRUE(has_pattern(*bytes, owned.key)) << "while it is mapped";
+        pool->unmap(owned.handle);
+        if (random() % 8 == 0) {
+          ASSERT_TRUE(pool->free(owned.handle));
+          owned.handle = Handle::none;
+        }
+      }
+      for (const Owned& owned : mine) {
+        if (owned.handle == Handle::none) continue;
+        EXPECT_TRUE(is_whole(*pool, owned.handle, size_bytes, owned.key));
+        EXPECT_TRUE(pool->free(owned.handle));
+      }
+    };
+    {
+      const Mover mover(*pool);
+      run_threads(kOwners + 1, [&](unsigned t) {
+        if (t == 0) return make_holes();
+        use_objects(t);
+        owners.fetch_sub(1);
+      });
+    }
+    EXPECT_NE(pool->stats().moved, 0u);
+    EXPECT_TRUE(pool->validate());
+    EXPECT_EQ(source->stats().held_pages, 0u);
+  }
+}
+
+// What is mapped for long stays while its neighbours move, and what is beside it is moved.
+TEST(ZheapMoves, WhatIsMappedStaysWhileItsNeighboursMove) {
+  constexpr std::size_t kBytes = 500, kObjects = 3000;
+  const auto source = make_source();
+  const auto pool = make_pool(*source, "floor=0");
+  std::vector<Handle> handles;
+  for (std::size_t i = 0; i < kObjects; ++i) handles.push_back(store(*pool, kBytes, i));
+  // In some blocks several are mapped; in all of them most others go.
+  const auto is_mapped = [](std::size_t i) { return i % 50 == 0 && i < kObjects / 2; };
+  const auto is_freed = [&](std::size_t i) { return !is_mapped(i) && i % 8 != 0; };
+  std::vector<std::span<std::byte>> mapped(kObjects);
+  for (std::size_t i = 0; i < kObjects; ++i) {
+    if (is_mapped(i)) {
+      mapped[i] = *pool->map(handles[i], MapMode::read_write);
+    } else if (is_freed(i)) {
+      ASSERT_TRUE(pool->free(handles[i]));
+    }
+  }
+  run_threads(3, [&](unsigned t) {
+    for (std::size_t round = 0; round < 50; ++round) {
+      if (t == 0) {
+        EXPECT_TRUE(pool->compact());
+      }
+      for (std::size_t i = t; i < kObjects; i += 3) {
+        if (is_mapped(i)) {
+          EXPECT_TRUE(has_pattern(mapped[i], i)) << i;
+        }
+      }
+    }
+  });
+  EXPECT_NE(pool->stats().moved, 0u);
+  EXPECT_NE(pool->density().passed, 0u);
+  EXPECT_TRUE(pool->validate());
+  for (std::size_t i = 0; i < kObjects; ++i) {
+    if (is_freed(i)) continue;
+    const auto bytes = pool->map(handles[i], MapMode::read_only).value();
+    EXPECT_TRUE(has_pattern(bytes, i)) << i;
+    if (is_mapped(i)) {
+      EXPECT_EQ(bytes.data(), mapped[i].data()) << i;
+      pool->unmap(handles[i]);
+    }
+    pool->unmap(handles[i]);
+    EXPECT_TRUE(pool->free(handles[i]));
+  }
+  EXPECT_EQ(source->stats().held_pages, 0u);
+}
+
+// ---------------------------------------------------------------- the floor
+
+// Two threads, each on its CPU where there are two, that fill and free each other's objects: each puts
+// what it makes where the other takes what it frees. Samples are taken meanwhile. What is asserted: the
+// granules in use in all shards together are at least the floor times those held, less two blocks a
+// shard: one that the promise leaves aside, and one for moves that are owed and for a sample that is not
+// of one instant. The same when both are done.
+TEST(ZheapFloor, IsKeptWhileTwoThreadsFreeEachOthersObjects) {
+  constexpr std::size_t kLive = 4000;  // of each
+  const auto source = make_source();
+  const auto pool = make_pool(*source, "");
+  struct Field {
+    std::mutex mutex;
+    std::vector<Handle> handles;
+  };
+  std::array<Field, 2> made;
+  const auto exchange = [&](unsigned t, std::mt19937_64& random, bool grows) {
+    Field& mine = made[t];
+    Field& others = made[1 - t];
+    const Handle fresh =
+        pool->allocate(1 + random() % (random() % 3 == 0 ? 3000 : 900), Gfp::kernel).value();
+    {
+      const std::lock_guard lock(mine.mutex);
+      mine.handles.push_back(fresh);
+    }
+    if (grows) return;
+    Handle gone = Handle::none;
+    {
+      const std::lock_guard lock(others.mutex);
+      if (others.handles.empty()) return;
+      std::swap(others.handles[random() % others.handles.size()], others.handles.back());
+      gone = others.handles.back();
+      others.handles.pop_back();
+    }
+    ASSERT_TRUE(pool->free(gone));
+  };
+  const auto blocks_short = [&] {
+    const ZheapDensity density = pool->density();
+    const auto granules = static_cast<double>(HeapBlock::granules_in(HeapBlock::kMostPages));
+    const double held = static_cast<double>(density.blocks) * granules;
+    return (density.floor - density.density) * held / granules;
+  };
+  const std::vector<unsigned>& cpus = testing::allowed_cpus();
+  const auto work = [&](unsigned t, std::uint64_t operations) {
+    testing::bind_thread(::pthread_self(), {cpus[t % cpus.size()]});
+    std::mt19937_64 random(testing::test_seed(t));
+    for (std::uint64_t i = 0; i < operations; ++i) exchange(t, random, i < kLive);
+  };
+  std::atomic<unsigned> busy{2};
+  double worst = 0;
+  std::uint64_t samples = 0;
+  run_threads(3, [&](unsigned t) {
+    if (t < 2) {
+      work(t, scaled(300'000, 20'000));
+      busy.fetch_sub(1);
+      return;
+    }
+    while (busy.load() != 0) {
+      const auto shards = static_cast<double>(pool->density().shards);
+      worst = std::max(worst, blocks_short() / shards);
+      ++samples;
+      std::this_thread::yield();
+    }
+  });
+  EXPECT_LE(worst, 2.0) << "blocks short of the floor, beyond what is owed; " << samples
+                        << " samples";
+  EXPECT_NE(pool->stats().moved, 0u);
+  std::mt19937_64 random(testing::test_seed(9));
+  for (unsigned i = 0; i < 4000; ++i) exchange(i % 2, random, false);
+  EXPECT_LE(blocks_short(), 2.0 * static_cast<double>(pool->density().shards));
+  EXPECT_TRUE(pool->validate());
+  for (Field& field : made) {
+    for (const Handle handle : field.handles) EXPECT_TRUE(pool->free(handle));
+  }
+  EXPECT_EQ(source->stats().held_pages, 0u);
+}
+
+// ---------------------------------------------------------------- what waits
+
+// Threads fill a pool until extents may wait on their CPUs, and empty it together: whoever notices that
+// it is small by now takes back what waits, while the others go on. Nothing may be left on a CPU.
+TEST(ZheapWaiting, NothingIsLeftOnACpuWhenAPoolShrinks) {
+  constexpr unsigned kEach = 3;
+  const std::uint64_t rounds = scaled(40, 10);
+  const auto source = make_source();
+  const auto pool = make_pool(*source, "floor=0");
+  const std::vector<unsigned>& cpus = testing::allowed_cpus();
+  for (std::uint64_t round = 0; round < rounds; ++round) {
+    testing::SpinBarrier barrier(kEach);
+    run_threads(kEach, [&](unsigned t) {
+      testing::bind_thread(::pthread_self(), {cpus[t % cpus.size()]});
+      std::mt19937_64 random(testing::test_seed(round * kEach + t));
+      std::vector<Handle> mine;
+      for (int i = 0; i < 1200; ++i) {
+        mine.push_back(pool->allocate(1500 + random() % 900, Gfp::kernel).value());
+      }
+      std::shuffle(mine.begin(), mine.end(), random);
+      barrier.arrive_and_wait();
+      for (const Handle handle : mine) ASSERT_TRUE(pool->free(handle));
+    });
+    ASSERT_TRUE(pool->validate());
+    ASSERT_EQ(pool->stats().objects, 0u);
+    ASSERT_EQ(pool->stats().payload_bytes, 0u);
+    ASSERT_EQ(pool->total_pages(), 0u) << "round " << round;
+  }
+}
+
+}  // namespace
+}  // namespace mmkit
