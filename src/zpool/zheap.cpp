@@ -29,9 +29,6 @@ constexpr bool fills_pages(std::size_t size_bytes) noexcept {
 }
 static_assert(!fills_pages(kMostPlain) && fills_pages(kMostPlain + 1));
 
-// A generation ends when so great a part of the blocks was used in it.
-constexpr std::size_t kGenerationShare = 8;
-
 }  // namespace
 
 // ---------------------------------------------------------------- allocate
@@ -68,7 +65,7 @@ Result<Handle> ZheapPool::add(std::size_t size_bytes, Gfp gfp, const std::byte* 
 
 // Now it is everybody's. Until now no mover found its owner, and left it where it is.
 Handle ZheapPool::publish(std::uint32_t index, HeapPlace place) noexcept {
-  if (note_use(place.block())) note_new_use();
+  note_use(blocks_[place.block()]);
   return engine_.publish(index, place.bits());
 }
 
@@ -118,8 +115,22 @@ Result<HeapPlace> ZheapPool::find_place(std::size_t size_bytes, std::uint32_t sl
 // Pages for one object alone.
 Result<HeapPlace> ZheapPool::find_pages(std::size_t size_bytes, std::uint32_t slot,
                                         Gfp gfp) noexcept {
-  const Result<std::uint32_t> number = open_whole(divide_up(size_bytes, kPageSize), slot, gfp);
+  const std::size_t pages = divide_up(size_bytes, kPageSize);
+  const unsigned mine = shard_here();
+  HeapShard& home = shard(mine);
+  if (has(gfp, Gfp::nowait)) {
+    // The lock first: where it is taken, nothing may have to be given back.
+    if (!home.lock.try_lock()) return fail(Errc::try_again);
+    ShortLockGuard lock(home.lock, ShortLockGuard::Adopt{});
+    const Result<std::uint32_t> number = open_whole(mine, pages, gfp);
+    if (!number) return fail(number.error());
+    add_whole(home, *number, slot);
+    return HeapPlace::whole(*number, size_bytes);
+  }
+  const Result<std::uint32_t> number = open_whole(mine, pages, gfp);
   if (!number) return fail(number.error());
+  ShortLockGuard lock(home.lock);
+  add_whole(home, *number, slot);
   return HeapPlace::whole(*number, size_bytes);
 }
 
@@ -358,34 +369,13 @@ void ZheapPool::unmap_slowly(Handle handle) noexcept {
 
 // ---------------------------------------------------------------- use
 
-bool ZheapPool::note_use(std::uint32_t block) noexcept {
-  // Relaxed: numbers on their own, and a hint at that.
-  const std::uint16_t now = generation_.load(std::memory_order_relaxed);
-  std::atomic<std::uint16_t>& age = blocks_[block].age;
-  if (age.load(std::memory_order_relaxed) == now) return false;
-  age.store(now, std::memory_order_relaxed);
-  return true;
-}
-
-// Counts blocks as they are first used in a generation: enough of them end it.
-void ZheapPool::note_new_use() noexcept {
-  // Relaxed, all of it: a clock that is a little off is as good.
-  const std::uint32_t uses = new_uses_.load(std::memory_order_relaxed) + 1;
-  if (uses <= total_pages() / HeapBlock::kMostPages / kGenerationShare) {
-    new_uses_.store(uses, std::memory_order_relaxed);
-    return;
-  }
-  new_uses_.store(0, std::memory_order_relaxed);
-  generation_.fetch_add(1, std::memory_order_relaxed);
-}
-
 void ZheapPool::touch(Handle handle) noexcept {
   const ObjectEngine::Slot* slot = engine_.find(handle);
   if (slot == nullptr) return;
   const std::uint64_t word = slot->load(std::memory_order_relaxed);
   const bool lives = slot_word::has_name(engine_.tag(), handle, word) &&
                      slot_word::state_of(word) >= slot_word::kBusy;
-  if (lives && note_use(HeapPlace(word).block())) note_new_use();
+  if (lives) note_use(blocks_[HeapPlace(word).block()]);
 }
 
 }  // namespace mmkit

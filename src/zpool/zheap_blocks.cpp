@@ -52,10 +52,7 @@ Result<std::uint32_t> ZheapPool::describe(const PageRun& run, bool is_whole, uns
   info.key_shift = static_cast<std::uint8_t>(
       is_whole ? 0 : log2_floor(HeapBlock::kMostPages) - log2_floor(run.pages));
   info.shard.store(static_cast<std::uint8_t>(mine), std::memory_order_relaxed);
-  // Not used yet in this generation, so that its first use counts.
-  blocks_[*number].age.store(
-      static_cast<std::uint16_t>(generation_.load(std::memory_order_relaxed) - 1),
-      std::memory_order_relaxed);
+  clock_.begin(info.age);
   blocks_.set_data(*number, run.data, is_whole);
   return number;
 }
@@ -72,22 +69,22 @@ Result<std::uint32_t> ZheapPool::open(unsigned mine, unsigned granules, Gfp gfp)
   return number;
 }
 
-// Pages of one object, which is not published yet.
-Result<std::uint32_t> ZheapPool::open_whole(std::size_t pages, std::uint32_t slot,
-                                            Gfp gfp) noexcept {
+// Pages of one object that nobody knows yet.
+Result<std::uint32_t> ZheapPool::open_whole(unsigned mine, std::size_t pages, Gfp gfp) noexcept {
   const Result<PageRun> run =
       source_.allocate_pages({.pages = pages, .gfp = without(gfp, Gfp::zero)});
   if (!run) return fail(run.error());
-  const Result<std::uint32_t> number = describe(*run, /*is_whole=*/true, shard_here(), gfp);
-  if (!number) return number;
-  HeapBlockInfo& info = blocks_[*number];
+  return describe(*run, /*is_whole=*/true, mine, gfp);
+}
+
+// Under the shard's lock, so that who holds them all finds as many pages as are counted.
+void ZheapPool::add_whole(HeapShard&, std::uint32_t number, std::uint32_t slot) noexcept {
+  HeapBlockInfo& info = blocks_[number];
   info.at = slot;
   info.used = 1;
-  // Release: pairs with who looks for the oldest block.
-  info.state.store(HeapBlockInfo::State::open, std::memory_order_release);
-  pages_.fetch_add(run->pages, std::memory_order_relaxed);
-  whole_pages_.fetch_add(run->pages, std::memory_order_relaxed);
-  return number;
+  info.become(HeapBlockInfo::State::open);
+  pages_.fetch_add(info.pages, std::memory_order_relaxed);
+  whole_pages_.fetch_add(info.pages, std::memory_order_relaxed);
 }
 
 PageRun ZheapPool::run_of(std::uint32_t number) const noexcept {

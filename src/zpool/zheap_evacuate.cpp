@@ -88,7 +88,7 @@ ZheapPool::Step ZheapPool::empty_one(HeapShard& shard, Closed& closed) noexcept 
   }
   std::memcpy(blocks_.block(room.block()).object(room.granule()), source.object(from.granule()),
               HeapBlock::bytes_in(granules) - here.slack_bytes());
-  take_over_age(room.block(), from.block());
+  clock_.take_over(blocks_[room.block()].age, blocks_[from.block()].age);
   SlotPins::end_move(slot, HeapPlace(room.block(), room.granule(), here.slack_bytes()).bits());
   moved_.fetch_add(1, std::memory_order_relaxed);
   if (shard.give(from)) close(shard, from.block(), closed);
@@ -115,17 +115,6 @@ std::uint32_t ZheapPool::find_owner(HeapPlace place) const noexcept {
     if (HeapPlace(word).where() == place.where()) return static_cast<std::uint32_t>(index);
   }
   return ObjectEngine::kNoSlot;
-}
-
-// A block is as young as the youngest that it holds.
-void ZheapPool::take_over_age(std::uint32_t to, std::uint32_t from) noexcept {
-  const std::uint16_t now = generation_.load(std::memory_order_relaxed);
-  const std::uint16_t age = blocks_[from].age.load(std::memory_order_relaxed);
-  const std::uint16_t before = blocks_[to].age.load(std::memory_order_relaxed);
-  const auto distance = [now](std::uint16_t of) { return static_cast<std::uint16_t>(now - of); };
-  if (distance(age) < distance(before)) {
-    blocks_[to].age.store(age, std::memory_order_relaxed);
-  }
 }
 
 // ---------------------------------------------------------------- all of it

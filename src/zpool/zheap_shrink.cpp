@@ -34,8 +34,8 @@ Status ZheapPool::reclaim(std::size_t* freed_pages) noexcept {
   std::size_t looks = total_pages() + kReclaimRetries;
   for (unsigned tries = 0; tries < kReclaimRetries && looks != 0; --looks) {
     std::uint32_t number = oldest();
-    if (number == kNone && release_victims()) number = oldest();
-    if (number == kNone) {
+    if (number == OldestUnits::kNone && release_victims()) number = oldest();
+    if (number == OldestUnits::kNone) {
       MutexLock lock(evictions_mutex_);
       const bool is_empty = evictions_.empty() && total_pages() == 0;
       return fail(is_empty ? Errc::invalid_argument : Errc::try_again);
@@ -64,23 +64,12 @@ bool ZheapPool::release_victims() noexcept {
   return found;
 }
 
-// The block that was used longest ago, among equals that of the lowest number.
 std::uint32_t ZheapPool::oldest() noexcept {
-  const std::uint16_t now = generation_.load(std::memory_order_relaxed);
-  std::uint32_t found = kNone;
-  std::uint32_t greatest = 0;
-  for (std::uint32_t n = 0; n < blocks_.size(); ++n) {
-    if (!blocks_[n].is(HeapBlockInfo::State::open)) continue;
-    const std::uint16_t age = blocks_[n].age.load(std::memory_order_relaxed);
-    const std::uint32_t distance = static_cast<std::uint16_t>(now - age) + 1U;
-    if (MMKIT_MUTATE(MMKIT_MUTANT_zheap_evicts_the_young, distance <= greatest,
-                     found != kNone && distance >= greatest)) {
-      continue;
-    }
-    greatest = distance;
-    found = n;
-  }
-  return found;
+  MutexLock lock(evictions_mutex_);
+  return oldest_.next(
+      clock_, blocks_.size(),
+      [this](std::uint32_t n) { return blocks_[n].is(HeapBlockInfo::State::open); },
+      [this](std::uint32_t n) { return blocks_[n].age.load(std::memory_order_relaxed); });
 }
 
 // ---------------------------------------------------------------- one block
@@ -99,9 +88,7 @@ bool ZheapPool::begin_eviction(Eviction& eviction) noexcept {
     if (info.shard.load(std::memory_order_relaxed) != number_of_shard) return false;
     if (MMKIT_MUTATE(MMKIT_MUTANT_zheap_evicts_what_is_mapped, has_mapped(eviction.number),
                      false)) {
-      blocks_[eviction.number].age.store(generation_.load(std::memory_order_relaxed),
-                                         std::memory_order_relaxed);
-      note_new_use();
+      blocks_[eviction.number].age.store(clock_.now(), std::memory_order_relaxed);
       return false;
     }
     if (!blocks_.is_whole(eviction.number)) home.unlist(eviction.number);
@@ -188,8 +175,7 @@ std::size_t ZheapPool::end_eviction(Eviction& eviction) noexcept {
     } else {
       info.become(HeapBlockInfo::State::open);
       if (!is_whole) home.relist(eviction.number);
-      blocks_[eviction.number].age.store(generation_.load(std::memory_order_relaxed),
-                                         std::memory_order_relaxed);
+      blocks_[eviction.number].age.store(clock_.now(), std::memory_order_relaxed);
     }
   }
   return give_pages(closed);

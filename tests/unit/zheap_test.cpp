@@ -260,7 +260,8 @@ TEST_F(Zheap, PaysInLaterCallsWhatItOwes) {
       free_at(random() % handles_.size());
       add(1, 1 + random() % 900);
     }
-    EXPECT_LE(short_of(floor) / kBlockGranules, most_blocks) << "blocks short of " << floor;
+    // One more may be owed at any one moment.
+    EXPECT_LE(short_of(floor) / kBlockGranules, most_blocks + 1) << "blocks short of " << floor;
     expect_intact();
     free_if([](std::size_t) { return true; });
   }

@@ -22,6 +22,7 @@
 #include <mmkit/base/result.hpp>
 #include <mmkit/base/short_lock.hpp>
 #include <mmkit/page/page_source.hpp>
+#include <mmkit/zpool/eviction_order.hpp>
 #include <mmkit/zpool/heap_block.hpp>
 #include <mmkit/zpool/slot_word.hpp>
 #include <span>
@@ -93,7 +94,7 @@ struct HeapBlockInfo {
   std::uint8_t key_shift = 0;  ///< makes `used` that of a block of the greatest length
   std::atomic<std::uint8_t> shard{0};
   std::atomic<State> state{State::none};
-  std::atomic<std::uint16_t> age{0};  ///< generation in which it was used; a hint
+  UseAge age{0};  ///< a hint
 
   // Relaxed: under the shard's lock, or a hint, or known from a slot.
   bool is(State which) const noexcept { return state.load(std::memory_order_relaxed) == which; }

@@ -242,12 +242,15 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
   Result<std::span<std::byte>> map_slowly(Handle handle) noexcept;
   void unmap_slowly(Handle handle) noexcept;
   Failure failed(Errc why) noexcept;
-  bool note_use(std::uint32_t block) noexcept;
-  void note_new_use() noexcept;
+  void note_use(HeapBlockInfo& info) noexcept {
+    if (clock_.mark(info.age)) clock_.count(total_pages() / HeapBlock::kMostPages);
+  }
 
   // zheap_blocks.cpp: blocks and shards come and go
   Result<std::uint32_t> open(unsigned mine, unsigned granules, Gfp gfp) noexcept;
-  Result<std::uint32_t> open_whole(std::size_t pages, std::uint32_t slot, Gfp gfp) noexcept;
+  Result<std::uint32_t> open_whole(unsigned mine, std::size_t pages, Gfp gfp) noexcept;
+  void add_whole(HeapShard& shard, std::uint32_t number, std::uint32_t slot) noexcept
+      MMKIT_REQUIRES(shard.lock);
   Result<std::uint32_t> describe(const PageRun& run, bool is_whole, unsigned mine,
                                  Gfp gfp) noexcept;
   void close_whole(std::uint32_t number, Closed& closed) noexcept;
@@ -284,7 +287,6 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
   enum class Step { moved, passed, no_room };
   Step empty_one(HeapShard& shard, Closed& closed) noexcept MMKIT_REQUIRES(shard.lock);
   std::uint32_t find_owner(HeapPlace place) const noexcept;
-  void take_over_age(std::uint32_t to, std::uint32_t from) noexcept;
   void compact_shard(HeapShard& shard) noexcept;
 
   // zheap_shrink.cpp
@@ -330,8 +332,7 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
 
   alignas(64) std::atomic<std::uint32_t> behind_{0};  // shards that owe moves
   std::atomic<std::uint32_t> evicting_{0};            // threads that shrink
-  alignas(64) std::atomic<std::uint16_t> generation_{0};
-  std::atomic<std::uint32_t> new_uses_{0};  // since the generation began
+  UseClock clock_;
   alignas(64) std::atomic<std::size_t> pages_{0};
   std::atomic<std::size_t> whole_pages_{0};  // of these, of objects that have pages of their own
   std::atomic<std::uint32_t> granted_{0};    // what a CPU may let wait, at most
@@ -343,6 +344,7 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
   std::atomic<bool> compacting_{false};
   mutable Mutex evictions_mutex_{LockRank::pool};
   IntrusiveList<Eviction> evictions_ MMKIT_GUARDED_BY(evictions_mutex_);
+  OldestUnits oldest_ MMKIT_GUARDED_BY(evictions_mutex_);
 };
 
 /// The driver of these pools. Thread safety: safe.
