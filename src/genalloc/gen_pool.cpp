@@ -69,7 +69,7 @@ Result<std::unique_ptr<GenPool>> GenPool::create(const GenPoolOptions& options) 
   Parts::Core::Options core;
   core.order = options.min_alloc_order;
   const bool best = Access::kind(options.fit) == FitKind::best;
-  core.indexes = best ? genalloc::kClassesLive : genalloc::kBoundsLive;
+  core.indexes = best ? genalloc::kLengthsLive : genalloc::kBoundsLive;
   core.starts = options.track_boundaries;
   core.host = options.kind == AddressKind::host;
   std::unique_ptr<Parts> parts(new (std::nothrow) Parts(core, options.fit, std::move(name), bytes));

@@ -196,7 +196,7 @@ TEST(GenPoolStress, AThreadThatStopsAtAnyStepHoldsNobodyUp) {
   bool went_through = false;
   std::uint64_t steps = 0;
   for (std::uint64_t step = 1; !went_through; ++step) {
-    Core core({.order = 0, .indexes = genalloc::kBoundsLive | genalloc::kClassesLive});
+    Core core({.order = 0, .indexes = genalloc::kBoundsLive | genalloc::kLengthsLive});
     genalloc::ChunkGeometry geometry;
     geometry.size_bytes = 2000;
     ASSERT_TRUE(core.add_chunk(geometry));

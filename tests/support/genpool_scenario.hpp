@@ -33,16 +33,17 @@ struct ScenarioShape {
       0;  // not 0: a full chunk of so many leaves with one gap, which thread 0 moves
 };
 
-class GenPoolScenario {
+template <class Sync>
+class GenPoolScenarioOf {
  public:
-  using Core = genalloc::PoolCore<SteppedSync>;
+  using Core = genalloc::PoolCore<Sync>;
 
-  GenPoolScenario(std::uint64_t seed, const ScenarioShape& shape)
+  GenPoolScenarioOf(std::uint64_t seed, const ScenarioShape& shape)
       : random_(seed), shape_(shape), model_(kOrder) {
-    Core::Options options;
+    typename Core::Options options;
     options.order = kOrder;
     const bool only_best = shape.policies == 1u << static_cast<int>(ModelFit::best);
-    options.indexes = only_best ? genalloc::kClassesLive : genalloc::kBoundsLive;
+    options.indexes = only_best ? genalloc::kLengthsLive : genalloc::kBoundsLive;
     core_ = std::make_unique<Core>(options);
     if (shape.gap_leaves != 0) {
       plan_gap();
@@ -292,5 +293,7 @@ class GenPoolScenario {
   std::size_t granules_ = 0;
   std::uintptr_t next_start_ = 1000;
 };
+
+using GenPoolScenario = GenPoolScenarioOf<SteppedSync>;
 
 }  // namespace mmkit::testing
