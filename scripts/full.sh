@@ -66,14 +66,14 @@ stage_model() {
     --gtest_filter='ZsmallocModel.*'
 }
 
-# A thousand million per-CPU operations under signals, moves and forks: none may be lost. A hundred million on zsmalloc's
-# pools, and its races at tenfold length.
+# A thousand million per-CPU operations under signals, moves and forks: none may be lost. As many of genalloc's where nobody may
+# be refused. A hundred million on zsmalloc's pools, and its races and genalloc's at tenfold length.
 stage_stress() {
   build_preset release
   MMKIT_SCALE=${MMKIT_SCALE:-100} build/release/tests/mmkit_stress_tests --gtest_brief=1 \
-    --gtest_filter='PercpuOpsStress.*:Shape/ZsmallocStress.KeepsEveryObjectWholeWhateverThreadsDo/*'
+    --gtest_filter='PercpuOpsStress.*:Shape/ZsmallocStress.KeepsEveryObjectWholeWhateverThreadsDo/*:GenPoolStress.Nobody*'
   MMKIT_SCALE=${MMKIT_SCALE:-10} build/release/tests/mmkit_stress_tests --gtest_brief=1 \
-    --gtest_filter='CpuStacksStress.*:Shape/ZsmallocStress.*Move*:Shape/ZsmallocStress.AFork*:Zsmalloc*'
+    --gtest_filter='CpuStacksStress.*:Shape/ZsmallocStress.*Move*:Shape/ZsmallocStress.AFork*:Zsmalloc*:GenPoolStress.*-*Nobody*'
 }
 
 stage_mutants() { scripts/mutants.sh; }

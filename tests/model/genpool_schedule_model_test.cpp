@@ -135,7 +135,7 @@ void explore_each(std::uint64_t stream, const ScenarioShape& shape, std::uint64_
 
 // More leaves than the top of either kind of hint has room for.
 TEST(GenPoolSchedule, AGapThatMovesUnderSeveralLevelsOfHintsIsFound) {
-  explore_each(9, {.threads = 2, .calls_per_thread = 1, .policies = 1, .gap_leaves = 70},
+  explore_each(9, {.threads = 2, .calls_per_thread = 2, .policies = 1, .gap_leaves = 70},
                scaled(6'000));
   explore_each(14, {.threads = 2, .calls_per_thread = 1, .policies = 2, .gap_leaves = 70},
                scaled(6'000));

@@ -154,7 +154,9 @@ class GenPoolScenarioOf {
     for (const ModelFit fit : {ModelFit::first, ModelFit::best}) {
       if ((shape_.policies >> static_cast<int>(fit) & 1) == 0) continue;
       call.request.fit = fit;
-      call.request.size_bytes = 1;  // refused; no hint admits anything from now on
+      // Refused; by the second search's end no hint on any level admits anything.
+      call.request.size_bytes = 1;
+      carry_out(call);
       carry_out(call);
     }
     // High as a rule, and blocks are freed low: then who misses the free takes the wrong place.
