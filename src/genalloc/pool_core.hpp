@@ -48,6 +48,7 @@ class PoolCore {
     std::uint32_t indexes = kBoundsLive;  ///< live from the start
     bool starts = false;                  ///< remember where allocations begin
     bool host = false;                    ///< addresses are memory of this process
+    unsigned cpus = 1;                    ///< that relaxed fits begin in different parts by
   };
   struct Taken {
     std::uintptr_t start = 0;

@@ -136,7 +136,8 @@ inline Verdict PoolCore<Sync>::search(ChunkType& chunk, Head head, std::size_t r
     case FitKind::fixed:
       return look.fixed(run, Access::param(fit) >> options_.order, place);
     case FitKind::relaxed: {
-      const std::size_t from = chunk.leaves().leaves() * lease.number() / kSlots;
+      const unsigned cpu = Sync::cpu() % options_.cpus;
+      const std::size_t from = chunk.leaves().leaves() * cpu / options_.cpus;
       const Verdict verdict = look.first(run, from, kNoLeaf, place);
       return verdict == Verdict::none && from != 0 ? look.first(run, 0, from, place) : verdict;
     }

@@ -14,6 +14,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <mmkit/base/cpu.hpp>
 #include <mmkit/base/short_lock.hpp>
 
 #if defined(__SANITIZE_THREAD__)
@@ -68,6 +69,8 @@ struct DirectSync {
 #else
   static constexpr bool kVectorLoads = false;
 #endif
+  /// Where this thread runs: a hint.
+  static unsigned cpu() noexcept { return current_cpu(); }
   /// Whether there is no other thread; signal handlers there may be.
   static bool alone() noexcept {
     return mmkit::detail::single_threaded();

@@ -66,6 +66,7 @@ struct SteppedSync {
     std::atomic<T> value_{};
   };
 
+  static unsigned cpu() noexcept { return 0; }
   static bool alone() noexcept { return false; }
   static constexpr bool kVectorLoads = false;
   static constexpr std::uint64_t kLostBeforeAsking = 2;
