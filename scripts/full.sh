@@ -67,14 +67,14 @@ stage_model() {
     --gtest_filter='ZsmallocModel.*'
 }
 
-# A thousand million per-CPU operations under signals, moves and forks: none may be lost. A hundred million each
-# on the pools of zsmalloc and zheap, and their races at tenfold length.
+# A thousand million per-CPU operations under signals, moves and forks: none may be lost. As many of genalloc's where nobody may
+# be refused. A hundred million each on the pools of zsmalloc and zheap; their races and genalloc's at tenfold length.
 stage_stress() {
   build_preset release
   MMKIT_SCALE=${MMKIT_SCALE:-100} build/release/tests/mmkit_stress_tests --gtest_brief=1 \
-    --gtest_filter='PercpuOpsStress.*:Shape/Z*Stress.KeepsEveryObjectWholeWhateverThreadsDo/*'
+    --gtest_filter='PercpuOpsStress.*:Shape/Z*Stress.KeepsEveryObjectWholeWhateverThreadsDo/*:GenPoolStress.Nobody*'
   MMKIT_SCALE=${MMKIT_SCALE:-10} build/release/tests/mmkit_stress_tests --gtest_brief=1 \
-    --gtest_filter='CpuStacksStress.*:Shape/Z*Stress.*Move*:Shape/Z*Stress.*Shrink*:Shape/Z*Stress.AFork*:Zsmalloc*:Zheap*'
+    --gtest_filter='CpuStacksStress.*:Shape/Z*Stress.*Move*:Shape/Z*Stress.*Shrink*:Shape/Z*Stress.AFork*:Zsmalloc*:Zheap*:GenPoolStress.*-*Nobody*'
 }
 
 stage_mutants() { scripts/mutants.sh; }

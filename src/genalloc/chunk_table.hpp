@@ -37,6 +37,7 @@ class ChunkTable {
   /// nullptr when there is none.
   Chunk* find(std::uint32_t number) const noexcept {
     // Acquire: pairs with the exchanges in claim().
+    if (number < kFirst) return first_[number].load(std::memory_order_acquire);
     const Cell* const cells = segment(number);
     return cells == nullptr ? nullptr : cells[offset(number)].load(std::memory_order_acquire);
   }

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <mmkit/base/bits.hpp>
 #include <mmkit/base/check.hpp>
+#include <mmkit/base/cpu.hpp>
 #include <new>
 #include <utility>
 
@@ -69,9 +70,10 @@ Result<std::unique_ptr<GenPool>> GenPool::create(const GenPoolOptions& options) 
   Parts::Core::Options core;
   core.order = options.min_alloc_order;
   const bool best = Access::kind(options.fit) == FitKind::best;
-  core.indexes = best ? genalloc::kClassesLive : genalloc::kBoundsLive;
+  core.indexes = best ? genalloc::kLengthsLive : genalloc::kBoundsLive;
   core.starts = options.track_boundaries;
   core.host = options.kind == AddressKind::host;
+  core.cpus = possible_cpus();
   std::unique_ptr<Parts> parts(new (std::nothrow) Parts(core, options.fit, std::move(name), bytes));
   if (parts == nullptr) return fail(Errc::out_of_memory);
   std::unique_ptr<GenPool> pool(new (std::nothrow) GenPool(std::move(parts)));

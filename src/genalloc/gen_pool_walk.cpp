@@ -77,6 +77,7 @@ GenPoolStats GenPool::stats() const noexcept {
   stats.failed_fragmented = slots.sum(Count::failed_fragmented);
   stats.retries = slots.sum(Count::retries);
   stats.words_touched = slots.sum(Count::words_touched);
+  stats.most_words_touched = slots.largest(Count::most_touched);
   return stats;
 }
 

@@ -44,8 +44,9 @@ void print_stats(const Sink& sink, const GenPoolStats& stats) noexcept {
         stats.free_runs, stats.allocations, stats.frees);
   print(sink, "\"failed_no_space\":%" PRIu64 ",\"failed_fragmented\":%" PRIu64 ",",
         stats.failed_no_space, stats.failed_fragmented);
-  print(sink, "\"retries\":%" PRIu64 ",\"words_touched\":%" PRIu64 "}", stats.retries,
+  print(sink, "\"retries\":%" PRIu64 ",\"words_touched\":%" PRIu64 ",", stats.retries,
         stats.words_touched);
+  print(sink, "\"most_words_touched\":%" PRIu64 "}", stats.most_words_touched);
 }
 
 }  // namespace

@@ -27,29 +27,28 @@ inline constexpr unsigned kWindowBits = 64;  ///< the longest run that a window 
 using Word = std::uint64_t;
 
 namespace detail {
-// GNU's name for it, which -Wpedantic would otherwise have an opinion on.
-__extension__ using Window = unsigned __int128;
-
 /// The positions of `low` where `run` (1 to 64) free granules begin; `high` follows `low`.
 inline Word starts_of(Word low, Word high, unsigned run) noexcept {
-  Window window = (Window{high} << 64) | low;
   for (unsigned have = 1; have < run;) {
-    const unsigned step = have < run - have ? have : run - have;
-    window &= window >> step;
+    const unsigned step = have < run - have ? have : run - have;  // at most 32
+    low &= low >> step | high << (64 - step);
+    high &= high >> step;
     have += step;
   }
-  return static_cast<Word>(window);
+  return low;
 }
 }  // namespace detail
 
 /// The bits of word `index` that are in [first, first + count), count at least 1; both ends may lie
 /// in other words.
 inline Word range_in_word(unsigned index, unsigned first, unsigned count) noexcept {
-  const unsigned last = first + count - 1;
-  if (index < first / 64 || index > last / 64) return 0;
-  const Word from = index == first / 64 ? ~Word{0} << (first % 64) : ~Word{0};
-  const Word to = index == last / 64 ? ~Word{0} >> (63 - last % 64) : ~Word{0};
-  return from & to;
+  // The bits of the word that lie below either end. No branch: where a run lies nobody can predict.
+  const auto below = [index](unsigned end) noexcept {
+    const int bits = static_cast<int>(end) - static_cast<int>(index * 64);
+    const int here = bits < 0 ? 0 : bits > 64 ? 64 : bits;
+    return (Word{1} << (here / 2) << (here - here / 2)) - 1;
+  };
+  return below(first + count) & ~below(first);
 }
 
 struct Leaf {
@@ -111,22 +110,6 @@ struct Leaf {
     }
   }
 
-  /// The lowest position where `run` (1 to 64) free granules begin; kLeafBits when none does.
-  /// `following()` gives the first word of the next leaf and is asked for it at most once.
-  template <class Following>
-  unsigned first_of(unsigned run, Following&& following) const noexcept {
-    for (unsigned i = 0; i < kLeafWords; ++i) {
-      if (free[i] == 0) continue;
-      Word next = 0;
-      if (static_cast<std::int64_t>(free[i]) < 0) {
-        next = i + 1 < kLeafWords ? free[i + 1] : following();
-      }
-      const Word found = detail::starts_of(free[i], next, run);
-      if (found != 0) return i * 64 + static_cast<unsigned>(std::countr_zero(found));
-    }
-    return kLeafBits;
-  }
-
   /// Of the runs that begin here (`continued`: the leaf before ends with a free granule, so that a
   /// run at position 0 begins there), calls visit(position) for each of at least `run` (1 to 64)
   /// granules, upwards, until it returns false. Whether it never did.
@@ -147,25 +130,6 @@ struct Leaf {
       }
     }
     return true;
-  }
-
-  /// The lowest maximal run of exactly `run` (1 to 63) granules that begins here; kLeafBits when
-  /// there is none.
-  template <class Following>
-  unsigned first_exact(unsigned run, bool continued, Following&& following) const noexcept {
-    Word before = continued ? 1 : 0;
-    for (unsigned i = 0; i < kLeafWords; ++i) {
-      const Word word = free[i];
-      const Word begins = word & ~(word << 1 | before);
-      before = word >> 63;
-      if (begins == 0) continue;
-      Word next = 0;
-      if (before != 0) next = i + 1 < kLeafWords ? free[i + 1] : following();
-      const Word longer = word >> run | next << (64 - run);
-      const Word found = begins & detail::starts_of(word, next, run) & ~longer;
-      if (found != 0) return i * 64 + static_cast<unsigned>(std::countr_zero(found));
-    }
-    return kLeafBits;
   }
 
   /// The longest run within the leaf.

@@ -50,6 +50,13 @@ inline constexpr std::uint32_t buffer_of(std::uint64_t entry) noexcept {
   return static_cast<std::uint32_t>(entry & kBufferMask);
 }
 
+/// What became of a leaf in which a run was turned.
+enum class Turned {
+  mixed,
+  uniform,   ///< all free, or all taken
+  conflict,  ///< some of the run was so already
+};
+
 template <class Sync>
 class LeafTable {
  public:
@@ -117,6 +124,45 @@ class LeafTable {
       out->free[i] = ~from[i].load(std::memory_order_acquire);
     }
   }
+  /// The lowest position in `leaf` where `run` (1 to 64) free granules begin, which may reach into
+  /// the next leaf; kLeafBits when none does. Adds to `*touched` the words it looked at.
+  unsigned first_of(std::size_t leaf, unsigned run, std::uint64_t* touched) const noexcept {
+    const std::uint32_t buffer = buffer_of(entry(leaf));
+    ++*touched;
+    if (buffer <= kAllTaken) return buffer == kAllFree ? 0 : kLeafBits;
+    const Cell* const from = words(buffer);
+    Word low = ~from[0].load(std::memory_order_acquire);
+    for (unsigned i = 0; i < kLeafWords; ++i) {
+      const Word high = word_behind(leaf, i, from, low, touched);
+      const Word found = low == 0 ? 0 : detail::starts_of(low, high, run);
+      if (found != 0) return i * 64 + static_cast<unsigned>(std::countr_zero(found));
+      low = high;
+    }
+    return kLeafBits;
+  }
+  /// The lowest maximal run of exactly `run` (1 to 63) granules that begins in `leaf`; kLeafBits
+  /// when there is none. Adds to `*touched` the words it looked at.
+  unsigned first_exact(std::size_t leaf, unsigned run, std::uint64_t* touched) const noexcept {
+    const std::uint32_t buffer = buffer_of(entry(leaf));
+    ++*touched;
+    if (buffer <= kAllTaken) return kLeafBits;
+    const Cell* const from = words(buffer);
+    Word low = ~from[0].load(std::memory_order_acquire);
+    // A run at position 0 may have begun in the leaf before.
+    Word before = (low & 1) != 0 && leaf != 0 && last_free(leaf - 1) ? 1 : 0;
+    for (unsigned i = 0; i < kLeafWords; ++i) {
+      const Word high = word_behind(leaf, i, from, low, touched);
+      const Word begins = low & ~(low << 1 | before);
+      before = low >> 63;
+      if (begins != 0) {
+        const Word longer = low >> run | high << (64 - run);
+        const Word found = begins & detail::starts_of(low, high, run) & ~longer;
+        if (found != 0) return i * 64 + static_cast<unsigned>(std::countr_zero(found));
+      }
+      low = high;
+    }
+    return kLeafBits;
+  }
   /// Whether the leaf's highest granule is free.
   bool last_free(std::size_t leaf) const noexcept {
     return static_cast<std::int64_t>(free_word(entry(leaf), kLeafWords - 1)) < 0;
@@ -160,7 +206,8 @@ class LeafTable {
   /// Makes `leaf` name `buffer`, once: when it does already, or when `current()` says that the
   /// operation which asked for this is over, nothing happens. Returns false in the latter case.
   template <class Current>
-  bool replace(std::size_t leaf, std::uint32_t buffer, Current&& current) noexcept {
+  [[gnu::always_inline]] bool replace(std::size_t leaf, std::uint32_t buffer,
+                                      Current&& current) noexcept {
     std::uint64_t seen = entry(leaf);
     if (buffer_of(seen) == buffer) return true;
     if (MMKIT_MUTATE(MMKIT_MUTANT_genpool_flip_after_its_time, !current(), false)) return false;
@@ -181,6 +228,34 @@ class LeafTable {
     for (unsigned i = 0; i < kLeafWords; ++i) {
       to[i].store(~leaf.free[i], std::memory_order_release);
     }
+  }
+  /// Whether granules [begin, begin + count) of what `entry` names are all taken, or with `kTake` all
+  /// free, and what becomes of the leaf when they no longer are: written into `buffer`, which is our
+  /// own, unless it is all free or all taken. The same orders.
+  template <bool kTake>
+  [[gnu::always_inline]] Turned turn(std::uint64_t entry, std::uint32_t buffer, unsigned begin,
+                                     unsigned count) noexcept {
+    if (count > 64) return turn_words<kTake>(entry, buffer, begin, count);
+    // Most runs lie within a word, or two; with no branch for which.
+    constexpr Word kAll = kTake ? ~Word{0} : 0;
+    const unsigned index = begin / 64, bit = begin % 64;
+    const unsigned next = index + 1 < kLeafWords ? index + 1 : index;
+    const Word run = ~Word{0} >> (64 - count);
+    const Word range = run << bit, behind = run >> 1 >> (63 - bit);
+    const Cell* const from = contents(buffer_of(entry));
+    Cell* const to = words(buffer);
+    const Word before = from[index].load(std::memory_order_acquire);
+    const Word before_next = from[next].load(std::memory_order_acquire);
+    const Word conflict = kTake ? (before & range) | (before_next & behind)
+                                : (~before & range) | (~before_next & behind);
+    if (conflict != 0) return Turned::conflict;
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < kLeafWords; ++i) {
+      to[i].store(from[i].load(std::memory_order_acquire), std::memory_order_release);
+    }
+    to[next].store(before_next ^ behind, std::memory_order_release);
+    to[index].store(before ^ range, std::memory_order_release);
+    return (before ^ range) == kAll && is_all(buffer, kAll) ? Turned::uniform : Turned::mixed;
   }
   void write_starts(std::uint32_t buffer, const Word* starts) noexcept {
     Cell* const to = words(buffer) + kLeafWords;
@@ -237,6 +312,46 @@ class LeafTable {
   }
 
  private:
+  // The word behind word `index` of `leaf`, whose words are at `from`; 0 if nobody needs to know.
+  [[gnu::always_inline]] Word word_behind(std::size_t leaf, unsigned index, const Cell* from,
+                                          Word low, std::uint64_t* touched) const noexcept {
+    ++*touched;
+    if (index + 1 < kLeafWords) return ~from[index + 1].load(std::memory_order_acquire);
+    if (static_cast<std::int64_t>(low) >= 0) return 0;
+    *touched += 2;
+    return free_word(entry(leaf + 1), 0);
+  }
+  // Any run in any leaf.
+  template <bool kTake>
+  [[gnu::noinline]] Turned turn_words(std::uint64_t entry, std::uint32_t buffer, unsigned begin,
+                                      unsigned count) noexcept {
+    const Cell* const from = contents(buffer_of(entry));
+    Cell* const to = words(buffer);
+    Word conflict = 0;
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < kLeafWords; ++i) {
+      const Word range = range_in_word(i, begin, count);
+      const Word before = from[i].load(std::memory_order_acquire);
+      conflict |= (kTake ? before : ~before) & range;
+      to[i].store(before ^ range, std::memory_order_release);
+    }
+    if (conflict != 0) return Turned::conflict;
+    return is_all(buffer, kTake ? ~Word{0} : 0) ? Turned::uniform : Turned::mixed;
+  }
+  // The words of a buffer, of the first two too.
+  const Cell* contents(std::uint32_t buffer) const noexcept {
+    return buffer >= kFirstBuffer ? words(buffer) : kUniform[buffer];
+  }
+  [[gnu::noinline]] bool is_all(std::uint32_t buffer, Word value) const noexcept {
+    const Cell* const from = words(buffer);
+    Word differ = 0;
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < kLeafWords; ++i) {
+      differ |= from[i].load(std::memory_order_relaxed) ^ value;
+    }
+    return differ == 0;
+  }
+
   Cell* words(std::uint32_t buffer) const noexcept {
     return buffers_ + (std::size_t{buffer} - kFirstBuffer) * stride_;
   }
@@ -250,6 +365,10 @@ class LeafTable {
   Cell& never_used() const noexcept {
     return entries_[leaves_ + 2];
   }
+
+  static constexpr Word kOnes = ~Word{0};
+  static inline constinit const Cell kUniform[2][kLeafWords] = {
+      {0, 0, 0, 0, 0, 0, 0, 0}, {kOnes, kOnes, kOnes, kOnes, kOnes, kOnes, kOnes, kOnes}};
 
   Cell* entries_ = nullptr;
   Cell* buffers_ = nullptr;

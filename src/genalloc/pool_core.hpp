@@ -7,9 +7,11 @@
 //
 // Each is a loop around one exchange of the head (commit.hpp). When it is lost, everything is read
 // again: a place found under an older head may be the wrong one. What a call learns about the runs
-// beside its own goes into the change, for the hints.
+// beside its own goes into the change, for the hints. A take that lost too often asks for itself to
+// be made, and whoever comes under a head that asks makes that take first.
 //
-// Bodies: runs in pool_core_runs.hpp, chunks in pool_core_chunks.hpp. Not here: arguments in bytes,
+// Bodies: runs in pool_core_runs.hpp, requests in pool_core_requests.hpp, chunks in
+// pool_core_chunks.hpp. Not here: arguments in bytes,
 // names of faults, zeroing (gen_pool.cpp).
 // Units:      granules
 // Locking:    none; see commit.hpp
@@ -46,6 +48,7 @@ class PoolCore {
     std::uint32_t indexes = kBoundsLive;  ///< live from the start
     bool starts = false;                  ///< remember where allocations begin
     bool host = false;                    ///< addresses are memory of this process
+    unsigned cpus = 1;                    ///< that relaxed fits begin in different parts by
   };
   struct Taken {
     std::uintptr_t start = 0;
@@ -58,13 +61,16 @@ class PoolCore {
 
   const Options& options() const noexcept { return options_; }
   std::size_t granules_for(std::size_t size_bytes) const noexcept {
-    return divide_up(size_bytes, std::size_t{1} << options_.order);
+    // No branch: whether a size is whole nobody can predict; and no sum that could overflow.
+    const std::size_t mask = (std::size_t{1} << options_.order) - 1;
+    return (size_bytes >> options_.order) + (((size_bytes & mask) + mask) >> options_.order);
   }
 
   /// Takes a run of `size_bytes`, rounded up to granules; `fit` is sound for this pool.
   /// Errors: no_space; try_again (too many operations in flight); not_supported (the place is in a
   /// chunk without physical addresses, and they are needed).
-  Result<Taken> take(std::size_t size_bytes, const Fit& fit, bool needs_phys) noexcept;
+  [[gnu::always_inline]] Result<Taken> take(std::size_t size_bytes, const Fit& fit,
+                                            bool needs_phys) noexcept;
   /// Takes the granules at an address. Errors: invalid_argument (not granules of one chunk),
   /// no_space, try_again.
   Status take_at(std::uintptr_t start, std::size_t size_bytes) noexcept;
@@ -109,9 +115,10 @@ class PoolCore {
         : slots_(slots), number_(slots.claim(may_fail)) {}
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
-    ~Lease() {
+    [[gnu::always_inline]] ~Lease() {
       if (!held()) return;
       slot().add(Count::words_touched, touched);
+      slot().raise(Count::most_touched, touched);
       if (retries != 0) slot().add(Count::retries, retries);
       slots_.release(number_);
     }
@@ -134,7 +141,7 @@ class PoolCore {
   static std::uint32_t indexes_for(FitKind kind) noexcept {
     switch (kind) {
       case FitKind::best:
-        return kClassesLive;
+        return kLengthsLive;
       case FitKind::fixed:
       case FitKind::custom:
         return 0;
@@ -142,17 +149,42 @@ class PoolCore {
         return kBoundsLive;
     }
   }
-  Verdict search(ChunkType& chunk, Head head, std::size_t run, const Fit& fit, Lease& lease,
-                 Place* place) noexcept;
-  bool exchange(Head head, Lease& lease, Staging<Sync>& staging, const Change& change) noexcept;
-  void enliven(std::uint32_t indexes, Lease& lease) noexcept;
-  void beside_taken(const ChunkType& chunk, const Place& place, Change* change,
-                    std::uint64_t* touched) const noexcept;
-  void beside_given(const ChunkType& chunk, Change* change, std::uint64_t* touched) const noexcept;
-  bool taken_from(Head head, const PoolState& state, ChunkType& chunk, std::uint32_t number,
-                  const Place& place, std::size_t run, Lease& lease) noexcept;
-  Fault fault_of(const ChunkType* chunk, std::uintptr_t start,
-                 std::size_t size_bytes) const noexcept;
+  // What a take wants; and what became of one try.
+  struct Request {
+    std::size_t size_bytes;
+    const Fit& fit;
+    bool needs_phys;
+  };
+  enum class Outcome : std::uint64_t { taken, again, no_space, fragmented, no_phys };
+
+  // A head under which the pool rests and nothing is asked for.
+  [[gnu::always_inline]] Head rest(Lease& lease) noexcept {
+    while (true) {
+      const Head head = commit_.rest();
+      if (!Commit<Sync>::asks(head)) return head;
+      fulfil(head, lease);
+    }
+  }
+  [[gnu::always_inline]] Outcome try_take(Head head, const Request& request, std::uint32_t asker,
+                                          Lease& lease, Taken* taken) noexcept;
+  [[gnu::always_inline]] Result<Taken> outcome_of(Outcome outcome, const Taken& taken,
+                                                  const Request& request, Lease& lease) noexcept;
+  [[gnu::noinline]] Outcome ask(const Request& request, Lease& lease, Taken* taken) noexcept;
+  [[gnu::noinline]] void fulfil(Head head, Lease& lease) noexcept;
+  [[gnu::always_inline]] Verdict search(ChunkType& chunk, Head head, std::size_t run,
+                                        const Fit& fit, Lease& lease, Place* place) noexcept;
+  [[gnu::always_inline]] bool exchange(Head head, Lease& lease, Staging<Sync>& staging,
+                                       const Change& change, ChunkType& chunk) noexcept;
+  [[gnu::noinline]] void enliven(std::uint32_t indexes, Lease& lease) noexcept;
+  [[gnu::always_inline]] void beside_taken(const ChunkType& chunk, const Place& place,
+                                           Change* change, std::uint64_t* touched) const noexcept;
+  [[gnu::always_inline]] void beside_given(const ChunkType& chunk, Change* change,
+                                           std::uint64_t* touched) const noexcept;
+  [[gnu::always_inline]] bool taken_from(Head head, const PoolState& state, ChunkType& chunk,
+                                         std::uint32_t number, const Place& place, std::size_t run,
+                                         std::uint32_t asker, Lease& lease) noexcept;
+  [[gnu::always_inline]] Fault fault_of(const ChunkType* chunk, std::uintptr_t start,
+                                        std::size_t size_bytes) const noexcept;
   bool overlaps(const PoolState& state, const ChunkGeometry& geometry) const noexcept;
 
   const Options options_;

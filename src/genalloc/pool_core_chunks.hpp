@@ -7,7 +7,7 @@
 // added, by anybody's order.
 #pragma once
 
-#include "genalloc/pool_core.hpp"
+#include "genalloc/pool_core_runs.hpp"
 #include "genalloc/pool_walk.hpp"
 
 namespace mmkit::genalloc {
@@ -29,7 +29,7 @@ Status PoolCore<Sync>::add_chunk(const ChunkGeometry& geometry) noexcept {
   }
   Lease lease(commit_.slots(), /*may_fail=*/false);
   for (;; ++lease.retries) {
-    const Head head = commit_.rest();
+    const Head head = rest(lease);
     const PoolState before = commit_.state(head);
     if (overlaps(before, geometry)) {
       if (!commit_.still(head)) continue;
@@ -86,7 +86,7 @@ Status PoolCore<Sync>::remove_chunk(std::uintptr_t start) noexcept {
     Change change;
     bool done = false;
     while (!done) {  // nobody is there to lose against, but for what finishes late
-      const Head head = commit_.rest();
+      const Head head = rest(lease);
       change.after = commit_.state(head);
       if (change.after.newest == at) change.after.newest = chunk->older;
       done = commit_.install(head, lease.number(), change);
@@ -105,7 +105,7 @@ Status PoolCore<Sync>::remove_chunk(std::uintptr_t start) noexcept {
 // Until now every chunk's hints of that kind admit everything, and so they are true.
 template <class Sync>
 void PoolCore<Sync>::enliven(std::uint32_t indexes, Lease& lease) noexcept {
-  const Head head = commit_.rest();
+  const Head head = rest(lease);
   Change change;
   change.after = commit_.state(head);
   change.after.indexes |= indexes;
@@ -117,7 +117,7 @@ std::size_t PoolCore<Sync>::longest_run() noexcept {
   Lease lease(commit_.slots(), /*may_fail=*/false);
   constexpr unsigned kRounds = 64;
   for (unsigned round = 0;; ++round) {
-    const Head head = commit_.rest();
+    const Head head = rest(lease);
     const PoolState now = commit_.state(head);
     if ((now.indexes & kBoundsLive) == 0) {
       enliven(kBoundsLive, lease);

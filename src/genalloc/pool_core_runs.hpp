@@ -4,53 +4,82 @@
 #pragma once
 
 #include "genalloc/pool_core.hpp"
+#include "genalloc/pool_core_requests.hpp"
 
 namespace mmkit::genalloc {
 
 // ---------------------------------------------------------------- taking
 
 template <class Sync>
-Result<typename PoolCore<Sync>::Taken> PoolCore<Sync>::take(std::size_t size_bytes, const Fit& fit,
-                                                            bool needs_phys) noexcept {
+inline Result<typename PoolCore<Sync>::Taken> PoolCore<Sync>::take(std::size_t size_bytes,
+                                                                   const Fit& fit,
+                                                                   bool needs_phys) noexcept {
   Lease lease(commit_.slots(), /*may_fail=*/true);
   if (!lease.held()) return fail(Errc::try_again);
-  const std::size_t run = granules_for(size_bytes);
-  const std::uint32_t indexes = indexes_for(mmkit::detail::FitAccess::kind(fit));
-  for (;; ++lease.retries) {
-    const Head head = commit_.rest();
-    const PoolState state = commit_.state(head);
-    if ((indexes & ~state.indexes) != 0) {
-      enliven(indexes, lease);
-      continue;
-    }
-    Place place;
-    Verdict verdict = Verdict::none;
-    std::uint32_t at = state.newest;
-    ChunkType* chunk = nullptr;
-    for (; at != 0; at = chunk->older) {
-      chunk = find(at);
-      verdict = search(*chunk, head, run, fit, lease, &place);
-      if (verdict != Verdict::none) break;
-    }
-    if (verdict == Verdict::moved) continue;
-    if (verdict == Verdict::none) {
-      if (MMKIT_MUTATE(MMKIT_MUTANT_genpool_refuses_unasked, !commit_.still(head), false)) {
-        continue;
-      }
-      const bool room =
-          this->size_bytes(state) - (state.used_granules << options_.order) >= size_bytes;
-      lease.slot().add(room ? Count::failed_fragmented : Count::failed_no_space, 1);
-      return fail(Errc::no_space);
-    }
-    if (needs_phys && !chunk->geometry().phys) {
-      if (!commit_.still(head)) continue;
-      return fail(Errc::not_supported);
-    }
-    if (taken_from(head, state, *chunk, at - 1, place, run, lease)) {
-      return Taken{chunk->address(place.granule), place.granule << options_.order,
-                   &chunk->geometry()};
-    }
+  const Request request{size_bytes, fit, needs_phys};
+  Taken taken;
+  Outcome outcome = Outcome::again;
+  constexpr std::uint64_t kPatience =
+      MMKIT_MUTATE(MMKIT_MUTANT_genpool_never_asks, Sync::kLostBeforeAsking, ~std::uint64_t{0});
+  for (; lease.retries < kPatience; ++lease.retries) {
+    outcome = try_take(rest(lease), request, Change::kNobody, lease, &taken);
+    if (outcome != Outcome::again) break;
   }
+  if (outcome == Outcome::again) outcome = ask(request, lease, &taken);
+  return outcome_of(outcome, taken, request, lease);
+}
+
+template <class Sync>
+inline Result<typename PoolCore<Sync>::Taken> PoolCore<Sync>::outcome_of(Outcome outcome,
+                                                                         const Taken& taken,
+                                                                         const Request& request,
+                                                                         Lease& lease) noexcept {
+  if (outcome == Outcome::taken) {
+    const std::size_t run = granules_for(request.size_bytes);
+    if (options_.host) unpoison(taken.start, run << options_.order);
+    lease.slot().add(Count::allocations, 1);
+    return taken;
+  }
+  if (outcome == Outcome::no_phys) return fail(Errc::not_supported);
+  const bool room = outcome == Outcome::fragmented;
+  lease.slot().add(room ? Count::failed_fragmented : Count::failed_no_space, 1);
+  return fail(Errc::no_space);
+}
+
+template <class Sync>
+inline typename PoolCore<Sync>::Outcome PoolCore<Sync>::try_take(Head head, const Request& request,
+                                                                 std::uint32_t asker, Lease& lease,
+                                                                 Taken* taken) noexcept {
+  const PoolState state = commit_.state(head);
+  const std::uint32_t indexes = indexes_for(mmkit::detail::FitAccess::kind(request.fit));
+  if ((indexes & ~state.indexes) != 0) {
+    enliven(indexes, lease);
+    return Outcome::again;
+  }
+  const std::size_t run = granules_for(request.size_bytes);
+  Place place;
+  Verdict verdict = Verdict::none;
+  std::uint32_t at = state.newest;
+  ChunkType* chunk = nullptr;
+  for (; at != 0; at = chunk->older) {
+    chunk = find(at);
+    verdict = search(*chunk, head, run, request.fit, lease, &place);
+    if (verdict != Verdict::none) break;
+  }
+  if (verdict == Verdict::moved) return Outcome::again;
+  if (verdict == Verdict::none) {
+    if (MMKIT_MUTATE(MMKIT_MUTANT_genpool_refuses_unasked, !commit_.still(head), false)) {
+      return Outcome::again;
+    }
+    const std::size_t room = size_bytes(state) - (state.used_granules << options_.order);
+    return room >= request.size_bytes ? Outcome::fragmented : Outcome::no_space;
+  }
+  if (request.needs_phys && !chunk->geometry().phys) {
+    return commit_.still(head) ? Outcome::no_phys : Outcome::again;
+  }
+  if (!taken_from(head, state, *chunk, at - 1, place, run, asker, lease)) return Outcome::again;
+  *taken = {chunk->address(place.granule), place.granule << options_.order, &chunk->geometry()};
+  return Outcome::taken;
 }
 
 template <class Sync>
@@ -58,13 +87,13 @@ Status PoolCore<Sync>::take_at(std::uintptr_t start, std::size_t size_bytes) noe
   Lease lease(commit_.slots(), /*may_fail=*/true);
   if (!lease.held()) return fail(Errc::try_again);
   for (;; ++lease.retries) {
-    const Head head = commit_.rest();
+    const Head head = rest(lease);
     const PoolState state = commit_.state(head);
     std::uint32_t at = state.newest;
     while (at != 0 && !find(at)->contains(start, size_bytes)) at = find(at)->older;
     ChunkType* const chunk = find(at);
     const std::size_t offset = chunk == nullptr ? 0 : start - chunk->start();
-    if (chunk == nullptr || offset % chunk->geometry().granule_bytes() != 0) {
+    if (chunk == nullptr || !chunk->geometry().is_granule(offset)) {
       if (!commit_.still(head)) continue;
       return fail(Errc::invalid_argument);
     }
@@ -76,13 +105,16 @@ Status PoolCore<Sync>::take_at(std::uintptr_t start, std::size_t size_bytes) noe
       lease.slot().add(Count::failed_fragmented, 1);
       return fail(Errc::no_space);
     }
-    if (taken_from(head, state, *chunk, at - 1, place, run, lease)) return {};
+    if (!taken_from(head, state, *chunk, at - 1, place, run, Change::kNobody, lease)) continue;
+    if (options_.host) unpoison(start, run << options_.order);
+    lease.slot().add(Count::allocations, 1);
+    return {};
   }
 }
 
 template <class Sync>
-Verdict PoolCore<Sync>::search(ChunkType& chunk, Head head, std::size_t run, const Fit& fit,
-                               Lease& lease, Place* place) noexcept {
+inline Verdict PoolCore<Sync>::search(ChunkType& chunk, Head head, std::size_t run, const Fit& fit,
+                                      Lease& lease, Place* place) noexcept {
   using Access = mmkit::detail::FitAccess;
   const auto still = [this, head]() noexcept { return commit_.still(head); };
   Search<Sync, decltype(still)> look(chunk, lease.number(), still, &lease.touched);
@@ -104,7 +136,8 @@ Verdict PoolCore<Sync>::search(ChunkType& chunk, Head head, std::size_t run, con
     case FitKind::fixed:
       return look.fixed(run, Access::param(fit) >> options_.order, place);
     case FitKind::relaxed: {
-      const std::size_t from = chunk.leaves().leaves() * lease.number() / kSlots;
+      const unsigned cpu = Sync::cpu() % options_.cpus;
+      const std::size_t from = chunk.leaves().leaves() * cpu / options_.cpus;
       const Verdict verdict = look.first(run, from, kNoLeaf, place);
       return verdict == Verdict::none && from != 0 ? look.first(run, 0, from, place) : verdict;
     }
@@ -115,34 +148,33 @@ Verdict PoolCore<Sync>::search(ChunkType& chunk, Head head, std::size_t run, con
 }
 
 template <class Sync>
-bool PoolCore<Sync>::taken_from(Head head, const PoolState& state, ChunkType& chunk,
-                                std::uint32_t number, const Place& place, std::size_t run,
-                                Lease& lease) noexcept {
+inline bool PoolCore<Sync>::taken_from(Head head, const PoolState& state, ChunkType& chunk,
+                                       std::uint32_t number, const Place& place, std::size_t run,
+                                       std::uint32_t asker, Lease& lease) noexcept {
   Change change;
   change.kind = Change::Kind::take;
+  change.asker = asker;
   change.chunk = number;
   change.granule = place.granule;
   change.count = run;
   change.after = state;
   change.after.used_granules += run;
-  Staging<Sync> staging(commit_.chunks(), lease.slot(), number);
-  if (staging.stage(&change) != Staged::ready) {
+  Staging<Sync> staging(commit_.chunks(), lease.slot(), chunk, number);
+  if (staging.template stage</*kTake=*/true>(&change) != Staged::ready) {
     staging.dropped();
     return false;
   }
   beside_taken(chunk, place, &change, &lease.touched);
-  if (!exchange(head, lease, staging, change)) return false;
-  if (options_.host) unpoison(chunk.address(place.granule), run << options_.order);
-  lease.slot().add(Count::allocations, 1);
+  if (!exchange(head, lease, staging, change, chunk)) return false;
   lease.slot().raise(Count::peak_used, change.after.used_granules);
   return true;
 }
 
 template <class Sync>
-bool PoolCore<Sync>::exchange(Head head, Lease& lease, Staging<Sync>& staging,
-                              const Change& change) noexcept {
+inline bool PoolCore<Sync>::exchange(Head head, Lease& lease, Staging<Sync>& staging,
+                                     const Change& change, ChunkType& chunk) noexcept {
   staging.trim();
-  if (!commit_.install(head, lease.number(), change)) {
+  if (!commit_.install(head, lease.number(), change, &chunk)) {
     staging.dropped();
     return false;
   }
@@ -153,19 +185,19 @@ bool PoolCore<Sync>::exchange(Head head, Lease& lease, Staging<Sync>& staging,
 // What a taken run leaves of the one it was part of. First fit asks only which runs may begin in a
 // leaf: what is left behind the run matters when it begins in another leaf than the whole did.
 template <class Sync>
-void PoolCore<Sync>::beside_taken(const ChunkType& chunk, const Place& place, Change* change,
-                                  std::uint64_t* touched) const noexcept {
+inline void PoolCore<Sync>::beside_taken(const ChunkType& chunk, const Place& place, Change* change,
+                                         std::uint64_t* touched) const noexcept {
   const std::uint32_t indexes = change->after.indexes;
   if (indexes == 0) return;
   const std::size_t left =
       place.left != Place::kUnknown ? place.left : chunk.run_before(change->granule, touched);
   const std::size_t end = change->granule + change->count;
-  const bool classed = (indexes & kClassesLive) != 0;
-  if (!classed && end / kLeafBits == (change->granule - left) / kLeafBits) return;
+  const bool lengths = (indexes & kLengthsLive) != 0;
+  if (!lengths && end / kLeafBits == (change->granule - left) / kLeafBits) return;
   change->right = place.right != Place::kUnknown
                       ? place.right
                       : chunk.run_after(end, chunk.long_run(indexes), touched);
-  if (classed) change->left = left;
+  if (lengths) change->left = left;
 }
 
 // ---------------------------------------------------------------- giving back
@@ -175,11 +207,14 @@ Fault PoolCore<Sync>::give(std::uintptr_t start, std::size_t size_bytes,
                            const ChunkGeometry** geometry) noexcept {
   Lease lease(commit_.slots(), /*may_fail=*/false);
   for (;; ++lease.retries) {
-    const Head head = commit_.rest();
+    const Head head = rest(lease);
     const PoolState state = commit_.state(head);
     std::uint32_t at = state.newest;
-    while (at != 0 && !find(at)->contains(start, 0)) at = find(at)->older;
-    ChunkType* const chunk = find(at);
+    ChunkType* chunk = find(at);
+    while (chunk != nullptr && !chunk->contains(start, 0)) {
+      at = chunk->older;
+      chunk = find(at);
+    }
     Fault fault = fault_of(chunk, start, size_bytes);
     if (fault == Fault::none) {
       *geometry = &chunk->geometry();
@@ -194,13 +229,13 @@ Fault PoolCore<Sync>::give(std::uintptr_t start, std::size_t size_bytes,
       change.count = granules_for(size_bytes);
       change.after = state;
       change.after.used_granules -= change.count;
-      Staging<Sync> staging(commit_.chunks(), lease.slot(), change.chunk);
-      const Staged staged = staging.stage(&change);
+      Staging<Sync> staging(commit_.chunks(), lease.slot(), *chunk, change.chunk);
+      const Staged staged = staging.template stage</*kTake=*/false>(&change);
       if (staged == Staged::ready) {
         beside_given(*chunk, &change, &lease.touched);
         // Before others can have it; while it is not free yet nobody but the caller may touch it.
         if (options_.host && commit_.still(head)) poison(start, change.count << options_.order);
-        if (!exchange(head, lease, staging, change)) continue;
+        if (!exchange(head, lease, staging, change, *chunk)) continue;
         lease.slot().add(Count::frees, 1);
         return Fault::none;
       }
@@ -213,11 +248,11 @@ Fault PoolCore<Sync>::give(std::uintptr_t start, std::size_t size_bytes,
 
 // What is wrong before any granule is looked at.
 template <class Sync>
-Fault PoolCore<Sync>::fault_of(const ChunkType* chunk, std::uintptr_t start,
-                               std::size_t size_bytes) const noexcept {
+inline Fault PoolCore<Sync>::fault_of(const ChunkType* chunk, std::uintptr_t start,
+                                      std::size_t size_bytes) const noexcept {
   if (chunk == nullptr) return Fault::no_chunk;
   const std::size_t offset = start - chunk->start();
-  if (offset % chunk->geometry().granule_bytes() != 0) return Fault::misaligned;
+  if (!chunk->geometry().is_granule(offset)) return Fault::misaligned;
   if (!chunk->contains(start, size_bytes)) return Fault::past_end;
   // The tail that is smaller than a granule was never handed out.
   const std::size_t granule = offset >> options_.order;
@@ -228,8 +263,8 @@ Fault PoolCore<Sync>::fault_of(const ChunkType* chunk, std::uintptr_t start,
 // The free run that a run becomes part of. Where first fit's hint says "long" already, there is
 // nothing to learn about how long it is.
 template <class Sync>
-void PoolCore<Sync>::beside_given(const ChunkType& chunk, Change* change,
-                                  std::uint64_t* touched) const noexcept {
+inline void PoolCore<Sync>::beside_given(const ChunkType& chunk, Change* change,
+                                         std::uint64_t* touched) const noexcept {
   const std::uint32_t indexes = change->after.indexes;
   if (indexes == 0) return;
   change->left = chunk.run_before(change->granule, touched);

@@ -59,7 +59,7 @@ std::size_t free_granules(const Chunk<Sync>& chunk) noexcept {
 template <class Sync>
 class ChunkCheck {
  public:
-  explicit ChunkCheck(const Chunk<Sync>& chunk) noexcept : chunk_(chunk) {}
+  explicit ChunkCheck(Chunk<Sync>& chunk) noexcept : chunk_(chunk) {}
 
   /// `spares` are what slots hold of this chunk. Errors: bad_format, out_of_memory.
   Status run(const Slots<Sync>& slots, std::uint32_t number) noexcept {
@@ -120,13 +120,13 @@ class ChunkCheck {
     }
     return sound;
   }
-  // HintTree 1, 2.
+  // HintTree 1, BitTree 1.
   bool hints() noexcept {
     bool sound = true;
     for_each_free_run(chunk_, [&](std::size_t begin, std::size_t length) noexcept {
       const std::size_t leaf = begin / kLeafBits;
       sound = admits(chunk_.bounds(), leaf, RunBound::of(length)) && sound;
-      sound = admits(chunk_.classes(), leaf, RunClasses::of(length)) && sound;
+      sound = chunk_.lengths().admits(leaf, length) && sound;
     });
     return sound;
   }
@@ -140,7 +140,7 @@ class ChunkCheck {
     return true;
   }
 
-  const Chunk<Sync>& chunk_;
+  Chunk<Sync>& chunk_;
   std::unique_ptr<std::uint8_t[]> owned_;
 };
 
@@ -152,7 +152,7 @@ Status validate(PoolCore<Sync>& core) noexcept {
   Status status;
   std::size_t used = 0, total = 0, count = 0;
   for (std::uint32_t at = state.newest; at != 0 && status;) {
-    const Chunk<Sync>& chunk = *core.commit().chunks().find(at - 1);
+    Chunk<Sync>& chunk = *core.commit().chunks().find(at - 1);
     status = ChunkCheck<Sync>(chunk).run(core.commit().slots(), at - 1);
     used += chunk.granules() - free_granules(chunk);
     total += chunk.geometry().size_bytes;

@@ -13,6 +13,7 @@
 // Units: granules
 #pragma once
 
+#include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -53,6 +54,11 @@ struct RunBound {
   }
   static std::uint64_t join(std::uint64_t a, std::uint64_t b) noexcept { return a > b ? a : b; }
   static std::uint64_t marked(std::uint64_t, unsigned slot) noexcept { return kMarks + slot; }
+  /// Whether there is nothing to raise.
+  static bool suffices(std::uint64_t word, std::size_t lane, std::uint64_t hint) noexcept {
+    const std::uint64_t here = at(word, lane);
+    return here >= hint && (here < kMarks || here == kLong);
+  }
   static std::uint64_t raised(std::uint64_t word, std::size_t lane, std::uint64_t hint) noexcept {
     const std::uint64_t before = at(word, lane);
     if (before >= kMarks && before != kLong) return with(word, lane, kLong);
@@ -64,6 +70,10 @@ struct RunBound {
   template <class Sync>
   static std::size_t find(const typename Sync::template Atomic<std::uint64_t>* group,
                           unsigned first, std::uint64_t want) noexcept {
+    if constexpr (Sync::kVectorLoads) {
+      const std::uint32_t enough = at_least(group, want) & ~std::uint32_t{0} << first;
+      return enough == 0 ? kFan : static_cast<std::size_t>(std::countr_zero(enough));
+    }
     std::uint64_t words[kFan / kLanes];
 #pragma GCC unroll 8
     for (unsigned i = 0; i < kFan / kLanes; ++i) {
@@ -71,28 +81,41 @@ struct RunBound {
       // looked twice might see two different bounds.
       words[i] = group[i].load(std::memory_order_acquire);
     }
-    const std::uint32_t enough = at_least(words, want) & ~std::uint32_t{0} << first;
+    const std::uint32_t enough = at_least_portable(words, want) & ~std::uint32_t{0} << first;
     return enough == 0 ? kFan : static_cast<std::size_t>(std::countr_zero(enough));
   }
 
-  /// A bit for each lane of a group that is at least `want`.
-  static std::uint32_t at_least(const std::uint64_t* words, std::uint64_t want) noexcept {
-#if defined(__SSE2__)
+  /// A bit for each lane of a group that is at least `want`, by vectors. Each word is loaded by an
+  /// instruction of eight bytes, which is whole as any of that size; asm, because no intrinsic
+  /// promises which instruction it becomes, nor that it is not done twice.
+  template <class Cell>
+  static std::uint32_t at_least(const Cell* words, std::uint64_t want) noexcept {
+#if defined(__SSE2__) && defined(__x86_64__)
     const __m128i wanted = _mm_set1_epi16(static_cast<short>(want));
-    const auto below = [&](unsigned i) noexcept {
-      const auto low = static_cast<long long>(words[i]);
-      return _mm_cmpgt_epi16(wanted, _mm_set_epi64x(static_cast<long long>(words[i + 1]), low));
-    };
-    const auto halves = [&](unsigned i) noexcept {
-      return ~static_cast<std::uint32_t>(
-                 _mm_movemask_epi8(_mm_packs_epi16(below(i), below(i + 2)))) &
-             0xffff;
-    };
-    return halves(0) | halves(4) << 16;
+    const __m128i a = _mm_cmpgt_epi16(wanted, pair(words));
+    const __m128i b = _mm_cmpgt_epi16(wanted, pair(words + 2));
+    const __m128i c = _mm_cmpgt_epi16(wanted, pair(words + 4));
+    const __m128i d = _mm_cmpgt_epi16(wanted, pair(words + 6));
+    // Keeps the later look at the pool's head behind the loads; the processor does so by itself.
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    const int low = _mm_movemask_epi8(_mm_packs_epi16(a, b));
+    const int high = _mm_movemask_epi8(_mm_packs_epi16(c, d));
+    return ~(static_cast<std::uint32_t>(low) | static_cast<std::uint32_t>(high) << 16);
 #else
     return at_least_portable(words, want);
 #endif
   }
+#if defined(__SSE2__) && defined(__x86_64__)
+  template <class Cell>
+  static __m128i pair(const Cell* words) noexcept {
+    static_assert(sizeof(Cell) == sizeof(std::uint64_t));
+    __m128i both;
+    asm volatile("movq %[low], %[both]\n\tmovhps %[high], %[both]"
+                 : [both] "=&x"(both)
+                 : [low] "m"(words[0]), [high] "m"(words[1]));
+    return both;
+  }
+#endif
   /// The same by subtraction, four lanes at a time.
   static std::uint32_t at_least_portable(const std::uint64_t* words, std::uint64_t want) noexcept {
     constexpr std::uint64_t kTops = 0x8000'8000'8000'8000;

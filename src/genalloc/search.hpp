@@ -37,18 +37,20 @@ class Search {
   Search(Chunk<Sync>& chunk, unsigned slot, const Still& still, std::uint64_t* touched) noexcept
       : chunk_(chunk), slot_(slot), still_(still), touched_(touched) {}
 
-  Verdict first(std::size_t run, std::size_t from_leaf, std::size_t end_leaf,
-                Place* place) noexcept;
+  [[gnu::always_inline]] Verdict first(std::size_t run, std::size_t from_leaf, std::size_t end_leaf,
+                                       Place* place) noexcept;
   /// The lowest place where (granule + offset) is a multiple of `align`, a power of two.
-  Verdict aligned(std::size_t run, std::size_t align, std::size_t offset, Place* place) noexcept;
-  Verdict best(std::size_t run, Place* place) noexcept;
-  Verdict fixed(std::size_t run, std::size_t granule, Place* place) noexcept {
+  [[gnu::noinline]] Verdict aligned(std::size_t run, std::size_t align, std::size_t offset,
+                                    Place* place) noexcept;
+  [[gnu::noinline]] Verdict best(std::size_t run, Place* place) noexcept;
+  [[gnu::noinline]] Verdict fixed(std::size_t run, std::size_t granule, Place* place) noexcept {
     if (run > chunk_.granules() || granule > chunk_.granules() - run) return Verdict::none;
     if (chunk_.run_after(granule, run, touched_) < run) return Verdict::none;
     *place = {granule};
     return Verdict::found;
   }
-  Verdict custom(std::size_t run, SearchFn search, const void* data, Place* place) noexcept {
+  [[gnu::noinline]] Verdict custom(std::size_t run, SearchFn search, const void* data,
+                                   Place* place) noexcept {
     const BitmapView view = mmkit::detail::BitmapSource::view(chunk_);
     const std::size_t at = search(view, 0, run, data, chunk_.start());
     return at >= chunk_.granules() ? Verdict::none : fixed(run, at, place);
@@ -59,7 +61,7 @@ class Search {
 
  private:
   static constexpr unsigned kWindow = kWindowBits;
-  using Seen = typename HintTree<Sync, RunClasses>::Mark;
+  using Rows = LengthRows;
 
   // The first word of the leaf behind: what a window at the end of a leaf looks into.
   auto behind(std::size_t leaf) const noexcept {
@@ -80,11 +82,17 @@ class Search {
     return leaf != 0 && chunk_.leaves().last_free(leaf - 1);
   }
 
-  std::size_t first_in_leaf(std::size_t leaf, std::size_t run) const noexcept;
-  std::size_t longest_in_leaf(std::size_t leaf, std::size_t enough) const noexcept;
-  void lower_bound(std::size_t leaf) noexcept;
+  [[gnu::always_inline]] std::size_t first_in_leaf(std::size_t leaf,
+                                                   std::size_t run) const noexcept;
+  [[gnu::noinline]] std::size_t first_long_in_leaf(std::size_t leaf,
+                                                   std::size_t run) const noexcept;
+  std::size_t bound_of_leaf(std::size_t leaf, std::size_t enough) const noexcept;
+  [[gnu::noinline]] void lower_bound(std::size_t leaf) noexcept;
 
-  bool exact_in_leaf(std::size_t leaf, unsigned run, std::size_t* granule) const noexcept;
+  [[gnu::noinline]] bool make_known() noexcept;
+  Verdict best_of_exact(unsigned run, Place* place) noexcept;
+  Verdict best_of_length(std::size_t run, Place* place) noexcept;
+  Verdict best_of_longest(std::size_t run, Place* place) noexcept;
   // The best run so far. Of one that is open only is known that it is at least so long: enough,
   // unless there is another such one to compare it with.
   struct Shortest {
@@ -92,13 +100,8 @@ class Search {
     std::size_t length = Place::kUnknown;
     bool open = false;
   };
-  bool shortest_in_leaf(std::size_t leaf, unsigned length_class, std::size_t run,
-                        Shortest* shortest) const noexcept;
+  bool longest_in_leaf(std::size_t leaf, std::size_t run, Shortest* shortest) const noexcept;
   void consider_long(std::size_t granule, std::size_t at_least, Shortest* shortest) const noexcept;
-  bool has_class(std::size_t leaf, unsigned length_class) const noexcept;
-  void drop_class(std::size_t leaf, unsigned length_class) noexcept;
-  Verdict best_of_length(unsigned run, Place* place) noexcept;
-  Verdict best_of_class(unsigned length_class, std::size_t run, Place* place) noexcept;
 
   Chunk<Sync>& chunk_;
   const unsigned slot_;
@@ -109,8 +112,8 @@ class Search {
 // ---------------------------------------------------------------- first fit
 
 template <class Sync, class Still>
-Verdict Search<Sync, Still>::first(std::size_t run, std::size_t from_leaf, std::size_t end_leaf,
-                                   Place* place) noexcept {
+inline Verdict Search<Sync, Still>::first(std::size_t run, std::size_t from_leaf,
+                                          std::size_t end_leaf, Place* place) noexcept {
   if (run > chunk_.granules()) return Verdict::none;
   const std::uint64_t want = RunBound::wanted(run);
   std::size_t leaf = from_leaf;
@@ -128,13 +131,18 @@ Verdict Search<Sync, Still>::first(std::size_t run, std::size_t from_leaf, std::
 }
 
 template <class Sync, class Still>
-std::size_t Search<Sync, Still>::first_in_leaf(std::size_t leaf, std::size_t run) const noexcept {
+inline std::size_t Search<Sync, Still>::first_in_leaf(std::size_t leaf,
+                                                      std::size_t run) const noexcept {
+  if (run > kWindow) return first_long_in_leaf(leaf, run);
+  const unsigned at = chunk_.leaves().first_of(leaf, static_cast<unsigned>(run), touched_);
+  return at == kLeafBits ? Place::kUnknown : leaf * kLeafBits + at;
+}
+
+template <class Sync, class Still>
+std::size_t Search<Sync, Still>::first_long_in_leaf(std::size_t leaf,
+                                                    std::size_t run) const noexcept {
   const std::size_t base = leaf * kLeafBits;
   const Leaf copy = read(leaf);
-  if (run <= kWindow) {
-    const unsigned at = copy.first_of(static_cast<unsigned>(run), behind(leaf));
-    return at == kLeafBits ? Place::kUnknown : base + at;
-  }
   std::size_t found = Place::kUnknown;
   copy.for_each_start(kWindow, continued(leaf), behind(leaf), [&](unsigned at) noexcept {
     if (chunk_.run_after(base + at, run, touched_) < run) return true;
@@ -177,9 +185,10 @@ Verdict Search<Sync, Still>::aligned(std::size_t run, std::size_t align, std::si
   }
 }
 
+// The longest run that begins in the leaf; may stop at `enough`.
 template <class Sync, class Still>
-std::size_t Search<Sync, Still>::longest_in_leaf(std::size_t leaf,
-                                                 std::size_t enough) const noexcept {
+std::size_t Search<Sync, Still>::bound_of_leaf(std::size_t leaf,
+                                               std::size_t enough) const noexcept {
   Leaf copy = read(leaf);
   if (continued(leaf)) copy.clear_prefix(copy.prefix());
   std::size_t longest = copy.longest();
@@ -193,14 +202,9 @@ std::size_t Search<Sync, Still>::longest_in_leaf(std::size_t leaf,
 
 template <class Sync, class Still>
 void Search<Sync, Still>::lower_bound(std::size_t leaf) noexcept {
-  auto& bounds = chunk_.bounds();
-  const auto mark = bounds.mark(0, leaf, slot_);
-  if (!mark.set) return;
-  const std::uint64_t exact = RunBound::of(longest_in_leaf(leaf, RunBound::kMarks));
-  // A buffer that is used anew shows what never was in this leaf, and no raise would tell of it: so
-  // what was read is true only if the head stands.
-  const bool sound = still_();
-  bounds.settle(0, leaf, mark, sound ? exact : RunBound::admitted(mark.before));
+  const std::uint64_t exact = RunBound::of(bound_of_leaf(leaf, RunBound::kMarks));
+  // What was read is true only if the head stands.
+  chunk_.bounds().lower(leaf, exact, slot_, still_);
 }
 
 template <class Sync, class Still>
@@ -210,9 +214,10 @@ std::size_t Search<Sync, Still>::longest() noexcept {
   for (std::size_t leaf = 0;; ++leaf) {
     leaf = chunk_.bounds().next_leaf(leaf, RunBound::wanted(longest + 1), slot_, touched_);
     if (leaf == kNoLeaf) return longest;
-    const std::size_t here = longest_in_leaf(leaf, chunk_.granules());
+    const std::size_t here = bound_of_leaf(leaf, chunk_.granules());
     if (here > longest) longest = here;
-    if (RunBound::of(here) < chunk_.bounds().hint(0, leaf)) lower_bound(leaf);
+    const std::uint64_t exact = RunBound::of(here);
+    if (exact < chunk_.bounds().hint(0, leaf)) chunk_.bounds().lower(leaf, exact, slot_, still_);
   }
 }
 

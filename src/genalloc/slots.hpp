@@ -6,9 +6,9 @@
 // of one claims another; a thread that is stopped for ever keeps its own. So nothing belongs to a
 // thread, and there is no registration and no thread-local memory.
 //
-//   slot      +--------------+--------------+------+--------+--------+
-//             | descriptor 0 | descriptor 1 | busy | spares | counts |
-//             +--------------+--------------+------+--------+--------+
+//   slot      +--------------+--------------+------+--------+--------+--------+
+//             | descriptor 0 | descriptor 1 | busy | spares | counts | answer |
+//             +--------------+--------------+------+--------+--------+--------+
 //
 // Two descriptors, because the pool's head may still name one when the next operation of the slot
 // writes its own. Some slots are kept for frees, which must not fail.
@@ -40,8 +40,12 @@ struct PoolState {
 
 /// A change of the pool, complete: anybody can carry it out, any number of times.
 struct Change {
-  enum class Kind : std::uint32_t { none, take, give };
+  /// `none` changes what the pool is, no bitmap. `ask` changes nothing: the next change will be the
+  /// take that it asks for (Request), whoever makes it.
+  enum class Kind : std::uint32_t { none, take, give, ask };
+  static constexpr std::uint32_t kNobody = 0;
   Kind kind = Kind::none;
+  std::uint32_t asker = kNobody;  ///< number + 1 of the slot that asked for this
   std::uint32_t chunk = 0;
   std::uint64_t granule = 0;
   std::uint64_t count = 0;
@@ -59,10 +63,10 @@ class Descriptor {
  public:
   // Release here and acquire in read(): who reads words of a later operation has seen the head
   // move on by the time he asks.
-  void write(const Change& change) noexcept {
+  [[gnu::always_inline]] void write(const Change& change) noexcept {
     const std::uint64_t words[kWords] = {
-        std::uint64_t{change.chunk} << 32 | change.after.indexes << 2 |
-            static_cast<std::uint64_t>(change.kind),
+        std::uint64_t{change.chunk} << 32 | change.asker << kAskerShift |
+            change.after.indexes << 2 | static_cast<std::uint64_t>(change.kind),
         change.granule,
         change.count,
         std::uint64_t{change.last_buffer} << 32 | change.first_buffer,
@@ -78,6 +82,7 @@ class Descriptor {
     for (unsigned i = 0; i < kWords; ++i) words[i] = word_[i].load(std::memory_order_acquire);
     Change change;
     change.kind = static_cast<Change::Kind>(words[0] & 3);
+    change.asker = static_cast<std::uint32_t>(words[0]) >> kAskerShift;
     change.chunk = static_cast<std::uint32_t>(words[0] >> 32);
     change.granule = words[1];
     change.count = words[2];
@@ -96,10 +101,11 @@ class Descriptor {
 
  private:
   static constexpr unsigned kWords = 8;
+  static constexpr unsigned kAskerShift = 8;
   static PoolState state_of(std::uint64_t first, std::uint64_t used,
                             std::uint64_t newest) noexcept {
     return {used, static_cast<std::uint32_t>(newest),
-            static_cast<std::uint32_t>(first) >> 2 & (kBoundsLive | kClassesLive)};
+            static_cast<std::uint32_t>(first) >> 2 & (kBoundsLive | kLengthsLive)};
   }
 
   Cell word_[kWords] = {};
@@ -113,6 +119,7 @@ enum class Count : unsigned {
   failed_fragmented,
   retries,
   words_touched,
+  most_touched,
   peak_used,
   kinds
 };
@@ -144,6 +151,9 @@ struct alignas(64) Slot {
   }
 
   Cell counts[static_cast<unsigned>(Count::kinds)] = {};
+
+  // What became of a request (commit.hpp).
+  Cell answer{0};
 };
 
 /// All slots of a pool.
@@ -157,9 +167,11 @@ class Slots {
 
   /// A free slot; kNone when too many operations are in flight. One that may not fail waits, but
   /// has slots of its own kind first.
-  unsigned claim(bool may_fail) noexcept {
-    constexpr unsigned kShared = kSlots - kSlotsForFrees;
-    const unsigned home = home_of_thread() % kShared;
+  [[gnu::always_inline]] unsigned claim(bool may_fail) noexcept {
+    const unsigned home = home_of_thread(kShared);
+    return take(home) ? home : claim_other(home, may_fail);
+  }
+  [[gnu::noinline]] unsigned claim_other(unsigned home, bool may_fail) noexcept {
     while (true) {
       for (unsigned i = 0; i < kShared; ++i) {
         const unsigned number = home + i < kShared ? home + i : home + i - kShared;
@@ -190,12 +202,13 @@ class Slots {
   }
 
  private:
+  static constexpr unsigned kShared = kSlots - kSlotsForFrees;
+
   // Stacks of different threads are megabytes apart: where a local variable lies tells them apart
   // well enough to begin with different slots, without asking anybody.
-  static unsigned home_of_thread() noexcept {
-    const char here = 0;
-    const auto stack = reinterpret_cast<std::uintptr_t>(&here) >> 20;
-    return static_cast<unsigned>((stack * 0x9e3779b97f4a7c15u) >> 40);
+  static unsigned home_of_thread(unsigned homes) noexcept {
+    const auto stack = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0)) >> 20;
+    return static_cast<unsigned>(((stack * 0x9e3779b97f4a7c15u) >> 40) * homes >> 24);
   }
   bool take(unsigned number) noexcept {
     std::uint32_t idle = 0;

@@ -35,42 +35,25 @@ class Staging {
   using Kind = Change::Kind;
 
   /// Spares of another chunk go back to it.
-  Staging(ChunkTable<Sync, Chunk<Sync>>& chunks, Slot<Sync>& slot, std::uint32_t number) noexcept
-      : chunk_(*chunks.find(number)), slot_(slot) {
-    if (slot_.spare_chunk == number + 1) return;
-    while (slot_.spares != 0) {
-      chunks.find(slot_.spare_chunk - 1)->leaves().give_buffer(slot_.spare[--slot_.spares]);
-    }
-    slot_.spare_chunk = number + 1;
+  [[gnu::always_inline]] Staging(ChunkTable<Sync, Chunk<Sync>>& chunks, Slot<Sync>& slot,
+                                 Chunk<Sync>& chunk, std::uint32_t number) noexcept
+      : chunk_(chunk), slot_(slot) {
+    if (slot_.spare_chunk != number + 1) change_chunk(chunks, number);
   }
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
 
-  /// Prepares `change`: kind, granule and count are set, the buffers will be.
-  Staged stage(Change* change) noexcept {
-    const std::size_t first = change->granule / kLeafBits;
-    const std::size_t last = (change->granule + change->count - 1) / kLeafBits;
+  /// Prepares `change`: granule and count are set, the buffers will be; `kTake` says its kind.
+  template <bool kTake>
+  [[gnu::always_inline]] Staged stage(Change* change) noexcept {
     const unsigned begin = static_cast<unsigned>(change->granule % kLeafBits);
-    const bool give = change->kind == Kind::give;
-    if (give && chunk_.leaves().has_starts() && !matches(*change)) {
-      return taken(*change) ? Staged::wrong_size : Staged::conflict;
+    if (begin + change->count > kLeafBits || chunk_.leaves().has_starts()) {
+      return stage_many<kTake>(change);
     }
-    if (first == last) {
-      const unsigned count = static_cast<unsigned>(change->count);
-      return stage_leaf(first, begin, count, change->kind, begin, &change->first_buffer)
-                 ? Staged::ready
-                 : Staged::conflict;
-    }
-    const unsigned end =
-        static_cast<unsigned>((change->granule + change->count - 1) % kLeafBits) + 1;
-    const std::uint32_t inner = give ? kAllTaken : kAllFree;
-    if (!chunk_.leaves().has_starts() || !give) {
-      if (chunk_.leaves().skip(first + 1, last, inner) != last) return Staged::conflict;
-    }
-    const bool both =
-        stage_leaf(first, begin, kLeafBits - begin, change->kind, begin, &change->first_buffer) &&
-        stage_leaf(last, 0, end, change->kind, kLeafBits, &change->last_buffer);
-    return both ? Staged::ready : Staged::conflict;
+    const unsigned count = static_cast<unsigned>(change->count);
+    return stage_leaf<kTake>(change->granule / kLeafBits, begin, count, &change->first_buffer)
+               ? Staged::ready
+               : Staged::conflict;
   }
 
   /// Before the exchange: no more spares than there will be room for.
@@ -85,62 +68,92 @@ class Staging {
   }
   /// It did not, or was not tried: what was staged stays ours.
   void dropped() noexcept {
-    while (staged_count_ != 0) {
-      const std::uint32_t buffer = staged_[--staged_count_];
-      if (slot_.spares < kSparesPerSlot) {
-        slot_.spare[slot_.spares++] = buffer;
-      } else {
-        chunk_.leaves().give_buffer(buffer);
-      }
-    }
+    while (staged_count_ != 0) let_go();
     replaced_count_ = 0;
   }
 
  private:
+  [[gnu::noinline]] void change_chunk(ChunkTable<Sync, Chunk<Sync>>& chunks,
+                                      std::uint32_t number) noexcept {
+    while (slot_.spares != 0) {
+      chunks.find(slot_.spare_chunk - 1)->leaves().give_buffer(slot_.spare[--slot_.spares]);
+    }
+    slot_.spare_chunk = number + 1;
+  }
+
+  // A run of several leaves, or one whose start is remembered.
+  template <bool kTake>
+  [[gnu::noinline]] Staged stage_many(Change* change) noexcept {
+    const bool starts = chunk_.leaves().has_starts();
+    if (!kTake && starts && !matches(*change)) {
+      return taken(*change) ? Staged::wrong_size : Staged::conflict;
+    }
+    const std::size_t first = change->granule / kLeafBits;
+    const std::size_t last = (change->granule + change->count - 1) / kLeafBits;
+    const unsigned begin = static_cast<unsigned>(change->granule % kLeafBits);
+    const unsigned end =
+        static_cast<unsigned>((change->granule + change->count - 1) % kLeafBits) + 1;
+    if (first == last) {
+      return stage_leaf<kTake>(first, begin, end - begin, &change->first_buffer, begin)
+                 ? Staged::ready
+                 : Staged::conflict;
+    }
+    if (!starts || kTake) {
+      const std::uint32_t inner = kTake ? kAllFree : kAllTaken;
+      if (chunk_.leaves().skip(first + 1, last, inner) != last) return Staged::conflict;
+    }
+    const bool both =
+        stage_leaf<kTake>(first, begin, kLeafBits - begin, &change->first_buffer, begin) &&
+        stage_leaf<kTake>(last, 0, end, &change->last_buffer, kLeafBits);
+    return both ? Staged::ready : Staged::conflict;
+  }
+
   // One leaf: granules [begin, begin + count); an allocation starts at `start` (kLeafBits: none).
-  bool stage_leaf(std::size_t leaf, unsigned begin, unsigned count, Kind kind, unsigned start,
-                  std::uint32_t* out) noexcept {
+  template <bool kTake>
+  [[gnu::always_inline]] bool stage_leaf(std::size_t leaf, unsigned begin, unsigned count,
+                                         std::uint32_t* out, unsigned start = kLeafBits) noexcept {
     LeafTable<Sync>& leaves = chunk_.leaves();
     const std::uint64_t entry = leaves.entry(leaf);
-    const bool take = kind == Kind::take;
-    Leaf now;
-    leaves.copy(entry, &now);
-    // Most runs lie within a word or two; the others are only looked at to see whether all are the
-    // same now.
-    const unsigned first = begin / 64, last = (begin + count - 1) / 64;
-    Word conflict = 0;
-    for (unsigned i = first; i <= last; ++i) {
-      const Word range = range_in_word(i, begin, count);
-      conflict |= (take ? ~now.free[i] : now.free[i]) & range;
-      now.free[i] ^= range;
-    }
-    if (conflict != 0) return false;
-    Word any_free = 0, all_free = ~Word{0};
-#pragma GCC unroll 8
-    for (const Word word : now.free) {
-      any_free |= word;
-      all_free &= word;
-    }
-    Word starts[kLeafWords], any_start = 0;
-    if (leaves.has_starts()) {
-      for (unsigned i = 0; i < kLeafWords; ++i) {
-        starts[i] = leaves.start_word(entry, i) & ~range_in_word(i, begin, count);
-        if (take && start / 64 == i) starts[i] |= Word{1} << (start % 64);
-        any_start |= starts[i];
-      }
-    }
-    if (~all_free == 0 && MMKIT_MUTATE(MMKIT_MUTANT_genpool_free_leaf_keeps_buffer, true, false)) {
-      *out = kAllFree;
-    } else if (any_free == 0 && any_start == 0) {
-      *out = kAllTaken;
-    } else {
-      *out = slot_.spares != 0 ? slot_.spare[--slot_.spares] : leaves.take_buffer();
-      staged_[staged_count_++] = *out;
-      leaves.write(*out, now);
-      if (leaves.has_starts()) leaves.write_starts(*out, starts);
+    const std::uint32_t buffer = hold();
+    const Turned turned = leaves.template turn<kTake>(entry, buffer, begin, count);
+    if (turned == Turned::conflict) return false;
+    const bool any_start =
+        leaves.has_starts() && stage_starts(entry, begin, count, /*take=*/kTake, start);
+    *out = buffer;
+    if (turned == Turned::uniform && !any_start &&
+        (kTake || MMKIT_MUTATE(MMKIT_MUTANT_genpool_free_leaf_keeps_buffer, true, false))) {
+      *out = kTake ? kAllTaken : kAllFree;
+      let_go();
     }
     if (buffer_of(entry) >= kFirstBuffer) replaced_[replaced_count_++] = buffer_of(entry);
     return true;
+  }
+  // The second half of the buffer held last. Whether an allocation begins in the leaf.
+  [[gnu::noinline]] bool stage_starts(std::uint64_t entry, unsigned begin, unsigned count,
+                                      bool take, unsigned start) noexcept {
+    Word starts[kLeafWords], any = 0;
+    for (unsigned i = 0; i < kLeafWords; ++i) {
+      starts[i] = chunk_.leaves().start_word(entry, i) & ~range_in_word(i, begin, count);
+      if (take && start / 64 == i) starts[i] |= Word{1} << (start % 64);
+      any |= starts[i];
+    }
+    chunk_.leaves().write_starts(staged_[staged_count_ - 1], starts);
+    return any != 0;
+  }
+  [[gnu::always_inline]] std::uint32_t hold() noexcept {
+    const std::uint32_t buffer =
+        slot_.spares != 0 ? slot_.spare[--slot_.spares] : chunk_.leaves().take_buffer();
+    staged_[staged_count_++] = buffer;
+    return buffer;
+  }
+  // The buffer held last is not needed.
+  void let_go() noexcept {
+    const std::uint32_t buffer = staged_[--staged_count_];
+    if (slot_.spares < kSparesPerSlot) {
+      slot_.spare[slot_.spares++] = buffer;
+    } else {
+      chunk_.leaves().give_buffer(buffer);
+    }
   }
 
   // Whether all granules of the run are taken.

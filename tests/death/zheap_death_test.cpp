@@ -49,6 +49,8 @@ class ZheapDeathTest : public ::testing::Test {
     return "^mmkit: zheap pool 'cache': " + fault + " 0x[0-9a-f]{1,4}" + text + "\n$";
   }
 
+  // A handle's slot depends on the CPU that takes it, and the child makes its handles anew.
+  testing::PinnedThread pinned_;
   std::unique_ptr<SimPageAllocator> source_;
   std::unique_ptr<Zpool> pool_;
   std::vector<Handle> handles_;

@@ -237,13 +237,13 @@ void live(std::uint64_t stream, std::uint32_t policies, std::uint64_t operations
 constexpr std::uint32_t kEvery = 31;
 
 TEST(GenPoolModel, FirstFitAloneGoesWhereTheModelSays) {
-  live(1, 1, scaled(200'000));
+  live(1, 1, scaled(2'000'000));
 }
 TEST(GenPoolModel, BestFitAloneGoesWhereTheModelSays) {
-  live(2, 2, scaled(200'000));
+  live(2, 2, scaled(2'000'000));
 }
 TEST(GenPoolModel, AlignedFitsGoWhereTheModelSays) {
-  live(3, 4 | 8, scaled(200'000));
+  live(3, 4 | 8, scaled(2'000'000));
 }
 // Runs longer than what hints can tell apart.
 TEST(GenPoolModel, LongRunsGoWhereTheModelSays) {
@@ -252,7 +252,7 @@ TEST(GenPoolModel, LongRunsGoWhereTheModelSays) {
   live(7, kEvery, scaled(4'000), /*wide=*/true);
 }
 TEST(GenPoolModel, AllPoliciesTogetherGoWhereTheModelSays) {
-  live(4, kEvery, scaled(400'000));
+  live(4, kEvery, scaled(4'000'000));
 }
 
 }  // namespace

@@ -22,18 +22,22 @@
 namespace mmkit {
 namespace {
 
+using testing::AskingSync;
 using testing::Call;
 using testing::FiberSchedule;
 using testing::GenPoolScenario;
+using testing::GenPoolScenarioOf;
 using testing::Preemption;
 using testing::scaled;
 using testing::ScenarioShape;
+using testing::SteppedSync;
 using testing::test_seed;
 
 // One run; the number of steps it took.
+template <class Sync = SteppedSync>
 std::uint64_t run_once(FiberSchedule& fibers, std::uint64_t seed, const ScenarioShape& shape,
                        const std::vector<Preemption>& preemptions, std::uint64_t* pairs) {
-  GenPoolScenario scenario(seed, shape);
+  GenPoolScenarioOf<Sync> scenario(seed, shape);
   std::vector<std::vector<Call>> made(shape.threads);
   std::uint64_t ticks = 0;  // calls of one instant are in the order of their ticks
   const std::uint64_t steps = fibers.run(preemptions, [&](unsigned fiber) {
@@ -48,6 +52,7 @@ std::uint64_t run_once(FiberSchedule& fibers, std::uint64_t seed, const Scenario
   return steps;
 }
 
+template <class Sync = SteppedSync>
 void explore(std::uint64_t stream, const ScenarioShape& shape, std::uint64_t schedules) {
   FiberSchedule fibers(shape.threads);
   std::mt19937_64 random(test_seed(stream));
@@ -55,7 +60,7 @@ void explore(std::uint64_t stream, const ScenarioShape& shape, std::uint64_t sch
   constexpr unsigned kSchedulesPerScenario = 40;
   for (std::uint64_t done = 0; done < schedules;) {
     const std::uint64_t seed = random();
-    const std::uint64_t steps = run_once(fibers, seed, shape, {}, &pairs);
+    const std::uint64_t steps = run_once<Sync>(fibers, seed, shape, {}, &pairs);
     for (unsigned i = 0; i < kSchedulesPerScenario; ++i, ++done) {
       std::vector<Preemption> preemptions(1 + random() % 3);
       for (Preemption& at : preemptions) {
@@ -63,7 +68,7 @@ void explore(std::uint64_t stream, const ScenarioShape& shape, std::uint64_t sch
       }
       std::sort(preemptions.begin(), preemptions.end(),
                 [](const Preemption& a, const Preemption& b) { return a.step < b.step; });
-      run_once(fibers, seed, shape, preemptions, &pairs);
+      run_once<Sync>(fibers, seed, shape, preemptions, &pairs);
       if (::testing::Test::HasFailure()) {
         std::string text;
         for (const Preemption& at : preemptions) {
@@ -128,9 +133,12 @@ void explore_each(std::uint64_t stream, const ScenarioShape& shape, std::uint64_
   }
 }
 
+// More leaves than the top of either kind of hint has room for.
 TEST(GenPoolSchedule, AGapThatMovesUnderSeveralLevelsOfHintsIsFound) {
-  explore_each(9, {.threads = 2, .calls_per_thread = 1, .policies = 2, .gap_leaves = 40},
-               scaled(12'000));
+  explore_each(9, {.threads = 2, .calls_per_thread = 2, .policies = 1, .gap_leaves = 70},
+               scaled(6'000));
+  explore_each(14, {.threads = 2, .calls_per_thread = 1, .policies = 2, .gap_leaves = 70},
+               scaled(6'000));
 }
 TEST(GenPoolSchedule, AGapThatMovesOnceIsFoundAtEveryStep) {
   explore_each(10, {.threads = 2, .calls_per_thread = 1, .policies = 3, .gap_leaves = 2},
@@ -166,6 +174,93 @@ TEST(GenPoolSchedule, AFixedPlaceThatMovesBetweenChunksIsFoundAtEveryStep) {
     ASSERT_FALSE(refused) << "at " << at;
   }
   EXPECT_GT(steps, 50u);
+}
+
+// Each take is a request, which others fulfil, or are in the middle of when they are interrupted.
+TEST(GenPoolFairness, RequestsHaveAnOrder) {
+  explore<AskingSync>(11, {.threads = 2, .calls_per_thread = 3, .policies = 31}, scaled(10'000));
+  explore<AskingSync>(12, {.threads = 3, .calls_per_thread = 2, .policies = 31, .chunks = 2},
+                      scaled(10'000));
+}
+// Who answers a request is stopped in the middle of it, and goes on when the same slot asks again.
+TEST(GenPoolFairness, ALateAnswerIsNotTakenForTheNextOne) {
+  FiberSchedule fibers(2);
+  std::mt19937_64 random(test_seed(13));
+  const std::uint64_t schedules = scaled(40'000);
+  for (std::uint64_t done = 0; done < schedules; ++done) {
+    genalloc::PoolCore<AskingSync> core({.order = 0, .indexes = genalloc::kBoundsLive});
+    genalloc::ChunkGeometry geometry;
+    geometry.size_bytes = 100;
+    ASSERT_TRUE(core.add_chunk(geometry));
+    std::vector<std::uintptr_t> taken[2];
+    const std::uint64_t first = 1 + random() % 60, second = first + 1 + random() % 250;
+    const std::uint64_t third = second + 1 + random() % 250;
+    fibers.run({{1, 0}, {first, 1}, {second, 0}, {third, 1}}, [&](unsigned fiber) {
+      for (int i = 0; i < 3 - static_cast<int>(fiber); ++i) {
+        const auto place = core.take(7, FirstFit{}, false);
+        if (place) taken[fiber].push_back(place->start);
+      }
+    });
+    std::vector<std::uintptr_t> all = taken[0];
+    all.insert(all.end(), taken[1].begin(), taken[1].end());
+    std::sort(all.begin(), all.end());
+    ASSERT_EQ(all, (std::vector<std::uintptr_t>{0, 7, 14, 21, 28}))
+        << "at " << first << ", " << second << ", " << third;
+    ASSERT_TRUE(genalloc::validate(core));
+  }
+}
+
+// Interrupts a search again and again, each time with a whole operation, as a signal handler might,
+// or a thread on another processor whose searches are short.
+template <class Core>
+class Interrupting final : public testing::StepHook {
+ public:
+  Interrupting(Core& core, std::uint64_t every) : core_(core), every_(every) {}
+  void step() noexcept override {
+    if (++steps_ % every_ != 0 || interruptions_ == kMost) return;
+    const testing::Hooked unhooked(nullptr);
+    const genalloc::ChunkGeometry* chunk = nullptr;
+    const auto place = core_.take(1, FirstFit{}, false);
+    if (place) static_cast<void>(core_.give(place->start, 1, &chunk));
+    ++interruptions_;
+  }
+  std::uint64_t interruptions() const { return interruptions_; }
+  static constexpr std::uint64_t kMost = 20'000;
+
+ private:
+  Core& core_;
+  const std::uint64_t every_;
+  std::uint64_t steps_ = 0, interruptions_ = 0;
+};
+
+std::size_t look_at_everything(const BitmapView& bitmap, std::size_t start, std::size_t run,
+                               const void*, std::uintptr_t) noexcept {
+  std::uint64_t all = 0;
+  for (std::size_t i = 0; i < bitmap.bits() / 64; ++i) all |= bitmap.word(i);
+  return all == 0 ? bitmap.bits() : bitmap.next_free_run(start, run);
+}
+
+TEST(GenPoolFairness, ALongSearchIsNotBegunAgainForEver) {
+  using Core = GenPoolScenario::Core;
+  for (const std::uint64_t every : {100u, 200u, 500u}) {
+    Core core({.order = 0, .indexes = genalloc::kBoundsLive});
+    genalloc::ChunkGeometry geometry;
+    geometry.size_bytes = 512 * 200;
+    ASSERT_TRUE(core.add_chunk(geometry));
+    ASSERT_TRUE(core.take_at(0, 512 * 150));
+    ASSERT_TRUE(core.take_at(512 * 160 + 1, 1));
+    Interrupting hook(core, every);
+    {
+      const testing::Hooked hooked(&hook);
+      const auto place = core.take(100, Fit::custom(&look_at_everything, nullptr), false);
+      ASSERT_TRUE(place);
+      ASSERT_EQ(place->start, 512u * 150);
+    }
+    // A search has some 4000 steps; two are lost, some requests too.
+    EXPECT_LT(hook.interruptions(), 1000u) << "every " << every;
+    EXPECT_EQ(core.available_bytes(), 512u * 50 - 101);
+    EXPECT_TRUE(genalloc::validate(core));
+  }
 }
 
 TEST(GenPoolSchedule, FirstFitHasAnOrder) {

@@ -74,11 +74,12 @@ void seats(unsigned threads, std::size_t run, const Fit& fit, std::uint64_t roun
   EXPECT_TRUE(pool->validate());
 }
 
+// Ten million operations; MMKIT_SCALE=100 is a thousand million.
 TEST(GenPoolStress, NobodyIsRefusedWhereThereIsRoomForAll) {
   for (const std::size_t run : {16u, 64u, 100u, 300u}) {
     for (const unsigned threads : {2u, 4u, 8u}) {
-      seats(threads, run, FirstFit{}, scaled(100'000) / threads);
-      seats(threads, run, BestFit{}, scaled(100'000) / threads);
+      seats(threads, run, FirstFit{}, scaled(210'000) / threads);
+      seats(threads, run, BestFit{}, scaled(210'000) / threads);
     }
   }
 }
@@ -191,12 +192,14 @@ class StopAt final : public testing::StepHook {
   std::uint64_t left_;
 };
 
-TEST(GenPoolStress, AThreadThatStopsAtAnyStepHoldsNobodyUp) {
-  using Core = testing::GenPoolScenario::Core;
+// Each step of a take and a give of two leaves, of several shapes.
+template <class Sync>
+void stop_at_each_step(const Fit& fit, std::size_t run) {
+  using Core = genalloc::PoolCore<Sync>;
   bool went_through = false;
   std::uint64_t steps = 0;
   for (std::uint64_t step = 1; !went_through; ++step) {
-    Core core({.order = 0, .indexes = genalloc::kBoundsLive | genalloc::kClassesLive});
+    Core core({.order = 0, .indexes = genalloc::kBoundsLive | genalloc::kLengthsLive});
     genalloc::ChunkGeometry geometry;
     geometry.size_bytes = 2000;
     ASSERT_TRUE(core.add_chunk(geometry));
@@ -206,8 +209,8 @@ TEST(GenPoolStress, AThreadThatStopsAtAnyStepHoldsNobodyUp) {
     std::thread stopping([&] {
       const testing::Hooked hooked(&hook);
       const genalloc::ChunkGeometry* mine = nullptr;
-      const auto place = core.take(700, BestFit{}, false);  // two leaves
-      if (place) static_cast<void>(core.give(place->start, 700, &mine));
+      const auto place = core.take(run, fit, false);
+      if (place) static_cast<void>(core.give(place->start, run, &mine));
       ended = true;
       hook.stopped = true;
       hook.stopped.notify_all();
@@ -228,6 +231,20 @@ TEST(GenPoolStress, AThreadThatStopsAtAnyStepHoldsNobodyUp) {
     steps = step;
   }
   EXPECT_GT(steps, 50u);
+}
+
+TEST(GenPoolStress, AThreadThatStopsAtAnyStepHoldsNobodyUp) {
+  for (const std::size_t run : {1u, 700u}) {
+    stop_at_each_step<testing::SteppedSync>(FirstFit{}, run);
+    stop_at_each_step<testing::SteppedSync>(BestFit{}, run);
+    stop_at_each_step<testing::SteppedSync>(FirstFitAlign{16}, run);
+    stop_at_each_step<testing::SteppedSync>(RelaxedFit{}, run);
+  }
+}
+// Here a take is made by whoever comes: also when who asked for it is stopped, or who is at it.
+TEST(GenPoolStress, AThreadThatStopsAtAnyStepOfARequestHoldsNobodyUp) {
+  stop_at_each_step<testing::AskingSync>(FirstFit{}, 700);
+  stop_at_each_step<testing::AskingSync>(BestFit{}, 1);
 }
 
 // A slot that is claimed and not given back is what a stopped operation leaves.
@@ -277,6 +294,9 @@ TEST(GenPoolStress, AForkedChildGoesOnWhateverOthersWereDoing) {
   for (std::uint64_t i = 0; i < forks; ++i) {
     // What the others had allocated is lost to the child; all the rest it can have.
     EXPECT_EQ(testing::run_in_child([&] {
+                // Whatever others had asked for and not got yet is done by the first who comes.
+                const auto first = pool->allocate(1);
+                if (!first || !pool->try_free(*first, 1)) return 4;
                 std::size_t left = pool->available_bytes();
                 for (; left != 0; --left) {
                   if (!pool->allocate(1)) return 1;

@@ -33,16 +33,17 @@ struct ScenarioShape {
       0;  // not 0: a full chunk of so many leaves with one gap, which thread 0 moves
 };
 
-class GenPoolScenario {
+template <class Sync>
+class GenPoolScenarioOf {
  public:
-  using Core = genalloc::PoolCore<SteppedSync>;
+  using Core = genalloc::PoolCore<Sync>;
 
-  GenPoolScenario(std::uint64_t seed, const ScenarioShape& shape)
+  GenPoolScenarioOf(std::uint64_t seed, const ScenarioShape& shape)
       : random_(seed), shape_(shape), model_(kOrder) {
-    Core::Options options;
+    typename Core::Options options;
     options.order = kOrder;
     const bool only_best = shape.policies == 1u << static_cast<int>(ModelFit::best);
-    options.indexes = only_best ? genalloc::kClassesLive : genalloc::kBoundsLive;
+    options.indexes = only_best ? genalloc::kLengthsLive : genalloc::kBoundsLive;
     core_ = std::make_unique<Core>(options);
     if (shape.gap_leaves != 0) {
       plan_gap();
@@ -153,7 +154,9 @@ class GenPoolScenario {
     for (const ModelFit fit : {ModelFit::first, ModelFit::best}) {
       if ((shape_.policies >> static_cast<int>(fit) & 1) == 0) continue;
       call.request.fit = fit;
-      call.request.size_bytes = 1;  // refused; no hint admits anything from now on
+      // Refused; by the second search's end no hint on any level admits anything.
+      call.request.size_bytes = 1;
+      carry_out(call);
       carry_out(call);
     }
     // High as a rule, and blocks are freed low: then who misses the free takes the wrong place.
@@ -292,5 +295,7 @@ class GenPoolScenario {
   std::size_t granules_ = 0;
   std::uintptr_t next_start_ = 1000;
 };
+
+using GenPoolScenario = GenPoolScenarioOf<SteppedSync>;
 
 }  // namespace mmkit::testing

@@ -66,9 +66,17 @@ struct SteppedSync {
     std::atomic<T> value_{};
   };
 
+  static unsigned cpu() noexcept { return 0; }
   static bool alone() noexcept { return false; }
+  static constexpr bool kVectorLoads = false;
+  static constexpr std::uint64_t kLostBeforeAsking = 2;
   static constexpr unsigned kPatience = 1;  // so that others' steps are made often
   static void pause() noexcept { one_step(); }
+};
+
+/// The same, and every take asks for itself to be made by whoever comes.
+struct AskingSync : SteppedSync {
+  static constexpr std::uint64_t kLostBeforeAsking = 0;
 };
 
 }  // namespace mmkit::testing

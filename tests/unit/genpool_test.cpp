@@ -317,15 +317,20 @@ TEST(GenPool, CountsWhatHappened) {
   pool->free(800, 160);
 }
 
+// Of each chunk, so that it holds for any number of them; the pool has 128 KiB besides.
 TEST(GenPool, ItsMetadataStaysWithinOneAndAHalfBitsAGranule) {
-  for (const unsigned log : {16u, 20u, 24u}) {
-    const auto pool = make();
-    const std::size_t before = pool->stats().metadata_bytes;
-    ASSERT_TRUE(pool->add_chunk({.start = 0, .size_bytes = std::size_t{1} << log}));
-    const double bits = 8.0 * static_cast<double>(pool->stats().metadata_bytes - before) /
-                        static_cast<double>(std::size_t{1} << log);
-    EXPECT_LT(bits, log == 16 ? 3.0 : 1.5) << log;
-    EXPECT_LT(before, std::size_t{128} << 10);
+  constexpr std::size_t kSmall = std::size_t{1} << 16, kLarge = std::size_t{1} << 20;
+  for (const std::size_t granules : {kSmall, kSmall + 1, 3 * kSmall - 7, kLarge - 1, kLarge,
+                                     kLarge + 1, 3 * kLarge + 100, 16 * kLarge}) {
+    for (const Fit& fit : {Fit(FirstFit{}), Fit(BestFit{})}) {
+      const auto pool = make({.fit = fit});
+      const std::size_t before = pool->stats().metadata_bytes;
+      ASSERT_TRUE(pool->add_chunk({.start = 0, .size_bytes = granules}));
+      const double bits = 8.0 * static_cast<double>(pool->stats().metadata_bytes - before) /
+                          static_cast<double>(granules);
+      EXPECT_LT(bits, granules < kLarge ? 3.0 : 1.5) << granules;
+      EXPECT_LT(before, std::size_t{128} << 10);
+    }
   }
 }
 

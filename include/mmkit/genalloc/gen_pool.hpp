@@ -4,7 +4,7 @@
 // memory, files.
 //
 // A pool is a list of chunks, ranges of addresses cut into granules. Its bookkeeping lies elsewhere,
-// some 1.3 bits a granule. Where an allocation goes is what the kernel's gen_pool would say, for
+// some 1.5 bits a granule. Where an allocation goes is what the kernel's gen_pool would say, for
 // every policy and any number of chunks.
 //
 //   pool --> chunk --> chunk --> chunk           added last is asked first
@@ -13,9 +13,10 @@
 // Under threads: allocate and free are lock-free, may be called in signal handlers, and are strictly
 // linearizable. There is one order of the calls in which each got exactly its policy's place or a
 // true "no space", and every call stands in it at an instant between its beginning and its end.
-// A thread that is stopped in the middle of a call holds nobody up. Not wait-free: a call may lose
-// to others again and again. Up to 48 operations of a pool are in flight at once, then allocate says
-// try_again; frees have 16 places more, and wait beyond them.
+// A thread that is stopped in the middle of a call holds nobody up. Not wait-free; but a call that
+// lost eight times is made by all together, so that long searches are not starved by short ones. Up
+// to 48 operations of a pool are in flight at once, then allocate says try_again; frees have 16
+// places more, and wait beyond them.
 // Units:      bytes; places are multiples of the granule, 2^min_alloc_order bytes, from the chunk's
 //             start
 // Locking:    none
@@ -83,10 +84,11 @@ struct GenPoolStats {
   std::size_t chunks = 0;
   std::size_t free_runs = 0;
   std::uint64_t allocations = 0, frees = 0;
-  std::uint64_t failed_no_space = 0;    ///< refused: not so much was free
-  std::uint64_t failed_fragmented = 0;  ///< refused: enough was free, but not where it was wanted
-  std::uint64_t retries = 0;            ///< operations begun again because another was quicker
-  std::uint64_t words_touched = 0;      ///< of bitmaps and hints, in searches
+  std::uint64_t failed_no_space = 0;     ///< refused: not so much was free
+  std::uint64_t failed_fragmented = 0;   ///< refused: enough was free, but not where it was wanted
+  std::uint64_t retries = 0;             ///< operations begun again because another was quicker
+  std::uint64_t words_touched = 0;       ///< of bitmaps and hints, in searches
+  std::uint64_t most_words_touched = 0;  ///< by one operation
 };
 
 /// A pool. Made by create(); never moves.
