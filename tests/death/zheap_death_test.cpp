@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "support/percpu_memory.hpp"
+
 namespace mmkit {
 namespace {
 
