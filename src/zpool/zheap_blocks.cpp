@@ -75,19 +75,37 @@ Result<std::uint32_t> ZheapPool::open(unsigned mine, unsigned granules, Gfp gfp)
 // Pages of one object, which is not published yet.
 Result<std::uint32_t> ZheapPool::open_whole(std::size_t pages, std::uint32_t slot,
                                             Gfp gfp) noexcept {
-  const Result<PageRun> run =
-      source_.allocate_pages({.pages = pages, .gfp = without(gfp, Gfp::zero)});
-  if (!run) return fail(run.error());
-  const Result<std::uint32_t> number = describe(*run, /*is_whole=*/true, shard_here(), gfp);
+  const unsigned mine = shard_here();
+  HeapShard& home = shard(mine);
+  const auto take_pages = [&]() -> Result<std::uint32_t> {
+    const Result<PageRun> run =
+        source_.allocate_pages({.pages = pages, .gfp = without(gfp, Gfp::zero)});
+    if (!run) return fail(run.error());
+    return describe(*run, /*is_whole=*/true, mine, gfp);
+  };
+  if (has(gfp, Gfp::nowait)) {
+    // The lock first: where it is taken, nothing may have to be given back.
+    if (!home.lock.try_lock()) return fail(Errc::try_again);
+    ShortLockGuard lock(home.lock, ShortLockGuard::Adopt{});
+    const Result<std::uint32_t> number = take_pages();
+    if (number) begin_whole(home, *number, slot);
+    return number;
+  }
+  const Result<std::uint32_t> number = take_pages();
   if (!number) return number;
-  HeapBlockInfo& info = blocks_[*number];
+  ShortLockGuard lock(home.lock);
+  begin_whole(home, *number, slot);
+  return number;
+}
+
+// Under the lock, so that who holds all of them sees the block and the pool's pages agree.
+void ZheapPool::begin_whole(HeapShard&, std::uint32_t number, std::uint32_t slot) noexcept {
+  HeapBlockInfo& info = blocks_[number];
   info.at = slot;
   info.used = 1;
-  // Release: pairs with who looks for the oldest block.
-  info.state.store(HeapBlockInfo::State::open, std::memory_order_release);
-  pages_.fetch_add(run->pages, std::memory_order_relaxed);
-  whole_pages_.fetch_add(run->pages, std::memory_order_relaxed);
-  return number;
+  info.become(HeapBlockInfo::State::open);
+  pages_.fetch_add(info.pages, std::memory_order_relaxed);
+  whole_pages_.fetch_add(info.pages, std::memory_order_relaxed);
 }
 
 PageRun ZheapPool::run_of(std::uint32_t number) const noexcept {

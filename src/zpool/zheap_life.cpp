@@ -208,9 +208,12 @@ ZheapDensity ZheapPool::density() const noexcept {
   std::size_t used = 0, held = 0, blocks = 0;
   const unsigned shards = active_.load(std::memory_order_acquire);  // pairs with activate_shards()
   for (unsigned s = 0; s < shards; ++s) {
-    used += shard(s).used();
-    held += shard(s).held();
-    blocks += shard(s).blocks();
+    HeapShard& each = shard(s);
+    // So that the figures of one shard are of one instant.
+    ShortLockGuard lock(each.lock);
+    used += each.used();
+    held += each.held();
+    blocks += each.blocks();
   }
   return {.floor = params_.floor,
           .density = held == 0 ? 1.0 : static_cast<double>(used) / static_cast<double>(held),

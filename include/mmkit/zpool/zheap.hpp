@@ -231,6 +231,8 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
   // zheap_blocks.cpp: blocks and shards come and go
   Result<std::uint32_t> open(unsigned mine, unsigned granules, Gfp gfp) noexcept;
   Result<std::uint32_t> open_whole(std::size_t pages, std::uint32_t slot, Gfp gfp) noexcept;
+  void begin_whole(HeapShard& home, std::uint32_t number, std::uint32_t slot) noexcept
+      MMKIT_REQUIRES(home.lock);
   Result<std::uint32_t> describe(const PageRun& run, bool is_whole, unsigned mine,
                                  Gfp gfp) noexcept;
   void close_whole(std::uint32_t number, Closed& closed) noexcept;
