@@ -230,6 +230,7 @@ std::size_t ZheapPool::give_back(Slots slots) noexcept {
   };
   for (const std::uint32_t slot : slots) left[count++] = slot;
   std::size_t freed = 0, bytes = 0;
+  MMKIT_MUTATE(MMKIT_MUTANT_zheap_slot_goes_before_its_extent, , engine_.give_slots(slots);)
   while (count != 0) {
     Closed closed;
     const unsigned number = shard_of(left[0]);
@@ -255,7 +256,7 @@ std::size_t ZheapPool::give_back(Slots slots) noexcept {
     freed += give_pages(closed);
   }
   bytes_released_.fetch_add(bytes, std::memory_order_relaxed);
-  engine_.give_slots(slots);
+  MMKIT_MUTATE(MMKIT_MUTANT_zheap_slot_goes_before_its_extent, engine_.give_slots(slots);, )
   return freed;
 }
 
@@ -275,7 +276,8 @@ std::size_t ZheapPool::release(HeapShard& shard, std::uint32_t slot, Closed& clo
   if (blocks_.is_whole(number)) {
     blocks_[number].used = 0;
     if (!is_evicted) close_whole(number, closed);
-  } else if (shard.give(place) && !is_evicted) {
+  } else if (shard.give(place) &&
+             MMKIT_MUTATE(MMKIT_MUTANT_zheap_closes_what_is_evicted, !is_evicted, true)) {
     close(shard, number, closed);
   }
   return bytes;
@@ -289,9 +291,11 @@ std::size_t ZheapPool::withdraw_all() noexcept {
   std::size_t found = 0;
   for (unsigned cpu = 0; cpu < stacks.cpus(); ++cpu) {
     if (stacks.limit(cpu, kWaiting) == 0) continue;
-    stacks.set_limit(cpu, kWaiting, 0);
+    MMKIT_MUTATE(MMKIT_MUTANT_zheap_drains_before_limit, stacks.set_limit(cpu, kWaiting, 0);, )
     std::uint32_t slots[CpuStacks::kMostNumbers];
     const unsigned count = stacks.drain(cpu, kWaiting, slots);
+    MMKIT_MUTATE(MMKIT_MUTANT_zheap_drains_before_limit, , detail::hold_window_open();
+                 stacks.set_limit(cpu, kWaiting, 0);)
     for (unsigned i = 0; i < count; ++i) {
       --slots[i];  // a number is a slot and one
       detail::tsan_acquire(&engine_.slot(slots[i]));

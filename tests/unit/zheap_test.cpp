@@ -390,6 +390,41 @@ TEST_F(Zheap, ASlotThatUsedItsGenerationsUpIsNeverUsedAgain) {
   expect_intact();
 }
 
+// A header has room for a part of a slot's number.
+TEST_F(Zheap, TellsSlotsApartThatHeadersDoNot) {
+  make("floor=0");
+  constexpr std::size_t kSlots = std::size_t{1} << HeapBlock::kOwnerBits;
+  add(kSlots * 2 + 20'000, 1);
+  // Holes that are long enough to be listed.
+  free_if([](std::size_t i) { return i / 8 % 2 == 0; });
+  EXPECT_TRUE(pool_->validate());
+  ASSERT_GE(pool_->stats().compactable_pages, 4 * HeapBlock::kMostPages);
+  EXPECT_NE(pool_->compact().value(), 0u);
+  EXPECT_LE(pool_->stats().compactable_pages, 2 * HeapBlock::kMostPages);
+  expect_intact();
+}
+
+// A pool that owes moves lets nothing wait, and one that has paid does.
+TEST_F(Zheap, LetsExtentsWaitAgainWhenNothingIsOwed) {
+  make("floor=0.9");
+  churn(900, 3, {}, [] {});
+  ASSERT_NE(pool_->stats().moved, 0u);
+  // Enough for one to wait, and of one shard: what another one owes, this CPU might never pay.
+  while (pool_->total_pages() < 440) add(1, 1000);
+  ASSERT_EQ(pool_->density().shards, 1u);
+  const auto in_use = [&] {
+    return pool_->density().density * static_cast<double>(held_granules());
+  };
+  // What waits is counted as in use.
+  unsigned waited = 0;
+  for (int i = 0; i < 40; ++i) {
+    const double before = in_use();
+    free_at(handles_.size() - 1);
+    if (in_use() == before) ++waited;
+  }
+  EXPECT_GE(waited, 10u);
+}
+
 // ---------------------------------------------------------------- eviction
 
 TEST_F(Zheap, EvictsTheLeastRecentlyUsedBlocksFirst) {
