@@ -201,23 +201,30 @@ Status ZheapPool::give_back(std::uint32_t index) noexcept {
   give_back(Slots(slots, count));
   // Grown or shrunk, the pool lets others wait on this CPU.
   const unsigned allowed = waiting_allowed();
-  const unsigned granted = granted_.load(std::memory_order_relaxed);
+  const unsigned granted = granted_.load(std::memory_order_seq_cst);
   if (allowed < granted / 2 || (allowed == 0 && granted != 0)) {
     withdraw_all();
   } else if (allowed != 0) {
     CpuStacks& stacks = engine_.stacks();
     const unsigned cpu = stacks.make_ready();
     if (stacks.limit(cpu, kWaiting) != allowed) {
-      granted_.store(std::max(allowed, granted), std::memory_order_relaxed);
+      MMKIT_MUTATE(MMKIT_MUTANT_zheap_grants_what_is_gone, , detail::hold_window_open();)
+      // The limit first: who takes all back meanwhile finds it, or leaves it to be noted here.
       stacks.set_limit(cpu, kWaiting, allowed);
+      // Sequentially consistent, as are the loads here and what takes pages away: either who empties
+      // the pool sees that something is granted, or this thread how small the pool is by now.
+      granted_.store(std::max(allowed, granted), std::memory_order_seq_cst);
+      if (MMKIT_MUTATE(MMKIT_MUTANT_zheap_grants_what_is_gone, waiting_allowed() == 0, false)) {
+        withdraw_all();
+      }
     }
   }
   return {};
 }
 
 unsigned ZheapPool::waiting_allowed() const noexcept {
-  return static_cast<unsigned>(
-      std::min<std::size_t>(total_pages() / kPagesPerWaiting, kMostWaiting));
+  return static_cast<unsigned>(std::min<std::size_t>(
+      pages_.load(std::memory_order_seq_cst) / kPagesPerWaiting, kMostWaiting));
 }
 
 // Extents of whatever shards, in the caller's hands. Returns the pages that this freed.
