@@ -220,13 +220,15 @@ TEST_F(Zheap, EvictsAnObjectWithPagesOfItsOwn) {
 
 // The newest block is left aside, and one is being emptied: so two. What best fit leaves between objects
 // is nearly all that the highest floor allows, so a pool owes it moves nearly always.
-constexpr struct {
+struct Promise {
   double floor;
   double most_blocks;
-} kFloors[] = {{0.9, 2}, {0.955, 2}, {0.98, 4}};
+};
+constexpr Promise kFloors[] = {{0.9, 2}, {0.955, 2}, {0.98, 4}};
 
 TEST_F(Zheap, KeepsItsFloorLessTwoBlocksWhileAsMuchComesAsGoes) {
-  for (const auto& [floor, most_blocks] : kFloors) {
+  for (const Promise& promise : kFloors) {
+    const double floor = promise.floor, most_blocks = promise.most_blocks;
     make("floor=" + std::to_string(floor));
     std::mt19937_64 random(testing::test_seed(0));
     for (int i = 0; i < 5000; ++i) add(1, 1 + random() % 3000);
@@ -250,7 +252,8 @@ TEST_F(Zheap, KeepsItsFloorLessTwoBlocksWhileAsMuchComesAsGoes) {
 
 // Where half of all goes in one go, each call moves but two: so some blocks are owed for a while.
 TEST_F(Zheap, PaysInLaterCallsWhatItOwes) {
-  for (const auto& [floor, most_blocks] : kFloors) {
+  for (const Promise& promise : kFloors) {
+    const double floor = promise.floor, most_blocks = promise.most_blocks;
     make("floor=" + std::to_string(floor));
     double worst = 0;
     churn(6000, 8, {}, [&] { worst = std::max(worst, short_of(floor)); });
