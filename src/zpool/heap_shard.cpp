@@ -64,7 +64,11 @@ bool HeapShard::give(HeapPlace extent) noexcept {
   note_used(info, info.used - length);
   if (extent.block() == victim_) [[unlikely]] {
     // The cursor stays at the start of an extent.
-    if (cursor_ > begin && cursor_ < end) cursor_ = end;
+    MMKIT_MUTATE(MMKIT_MUTANT_zheap_cursor_stays_in_a_hole,
+                 if (cursor_ > begin && cursor_ < end) cursor_ = end;
+                 , )
+    MMKIT_MUTATE(MMKIT_MUTANT_zheap_lists_holes_of_the_victim, ,
+                 bins_.link(blocks_, block, HeapPlace(extent.block(), begin), end - begin);)
   } else if (info.used != 0 && info.is(HeapBlockInfo::State::open)) {
     bins_.link(blocks_, block, HeapPlace(extent.block(), begin), end - begin);
   }

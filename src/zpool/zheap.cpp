@@ -255,7 +255,7 @@ Status ZheapPool::give_back(std::uint32_t index) noexcept {
 // Grown or shrunk, the pool lets more wait on this CPU, or none on any.
 void ZheapPool::fit_waiting_to_size() noexcept {
   const unsigned allowed = waiting_allowed();
-  const unsigned granted = granted_.load(std::memory_order_relaxed);
+  const unsigned granted = granted_.load(std::memory_order_seq_cst);
   if (allowed < granted / 2 || (allowed == 0 && granted != 0)) {
     withdraw_all();
     return;
@@ -264,16 +264,24 @@ void ZheapPool::fit_waiting_to_size() noexcept {
   CpuStacks& stacks = engine_.stacks();
   const unsigned cpu = stacks.make_ready();
   if (stacks.limit(cpu, kWaiting) == allowed) return;
-  MutexLock lock(waiting_);
-  // Not beside a withdrawal: what is granted now must be known to the next.
-  granted_.store(std::max(allowed, granted_.load(std::memory_order_relaxed)),
-                 std::memory_order_relaxed);
-  stacks.set_limit(cpu, kWaiting, allowed);
+  {
+    MutexLock lock(waiting_);
+    MMKIT_MUTATE(MMKIT_MUTANT_zheap_grants_what_is_gone, , detail::hold_window_open();)
+    // Not beside a withdrawal: what is granted now must be known to the next. Sequentially consistent, as
+    // are the loads here and what takes pages away: either who empties the pool sees that something is
+    // granted, or this thread how small the pool is by now.
+    granted_.store(std::max(allowed, granted_.load(std::memory_order_relaxed)),
+                   std::memory_order_seq_cst);
+    stacks.set_limit(cpu, kWaiting, allowed);
+  }
+  if (MMKIT_MUTATE(MMKIT_MUTANT_zheap_grants_what_is_gone, waiting_allowed() == 0, false)) {
+    withdraw_all();
+  }
 }
 
 unsigned ZheapPool::waiting_allowed() const noexcept {
-  return static_cast<unsigned>(
-      std::min<std::size_t>(total_pages() / kPagesPerWaiting, kMostWaiting));
+  return static_cast<unsigned>(std::min<std::size_t>(
+      pages_.load(std::memory_order_seq_cst) / kPagesPerWaiting, kMostWaiting));
 }
 
 // Extents of whatever shards, in the caller's hands: each shard's under one lock. Returns the pages that
@@ -327,7 +335,10 @@ std::size_t ZheapPool::release(HeapShard& shard, const Released& one, Closed& cl
     return one.place.whole_bytes();
   }
   const unsigned granules = HeapBlock(one.info->data).length(one.place.granule());
-  if (shard.give(one.place) && !is_evicted) close(shard, one.place.block(), closed);
+  if (shard.give(one.place) &&
+      MMKIT_MUTATE(MMKIT_MUTANT_zheap_closes_what_is_evicted, !is_evicted, true)) {
+    close(shard, one.place.block(), closed);
+  }
   return HeapBlock::bytes_in(granules) - one.place.slack_bytes();
 }
 
@@ -340,9 +351,11 @@ std::size_t ZheapPool::withdraw_all() noexcept {
   std::size_t found = 0;
   for (unsigned cpu = 0; cpu < stacks.cpus(); ++cpu) {
     if (stacks.limit(cpu, kWaiting) == 0) continue;
-    stacks.set_limit(cpu, kWaiting, 0);
+    MMKIT_MUTATE(MMKIT_MUTANT_zheap_drains_before_limit, stacks.set_limit(cpu, kWaiting, 0);, )
     std::uint32_t slots[CpuStacks::kMostNumbers];
     const unsigned count = stacks.drain(cpu, kWaiting, slots);
+    MMKIT_MUTATE(MMKIT_MUTANT_zheap_drains_before_limit, , detail::hold_window_open();
+                 stacks.set_limit(cpu, kWaiting, 0);)
     for (unsigned i = 0; i < count; ++i) {
       --slots[i];  // a number is a slot and one
       detail::tsan_acquire(&engine_.slot(slots[i]));

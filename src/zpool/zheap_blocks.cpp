@@ -95,13 +95,13 @@ PageRun ZheapPool::run_of(std::uint32_t number) const noexcept {
 void ZheapPool::close(HeapShard& shard, std::uint32_t number, Closed& closed) noexcept {
   if (shard.victim() == number) emptied_.fetch_add(1, std::memory_order_relaxed);
   shard.remove(number);
-  pages_.fetch_sub(blocks_[number].pages, std::memory_order_relaxed);
+  pages_.fetch_sub(blocks_[number].pages, std::memory_order_seq_cst);  // see fit_waiting_to_size()
   closed.push(blocks_, number);
 }
 
 void ZheapPool::close_whole(std::uint32_t number, Closed& closed) noexcept {
   blocks_[number].become(HeapBlockInfo::State::none);
-  pages_.fetch_sub(blocks_[number].pages, std::memory_order_relaxed);
+  pages_.fetch_sub(blocks_[number].pages, std::memory_order_seq_cst);  // see fit_waiting_to_size()
   whole_pages_.fetch_sub(blocks_[number].pages, std::memory_order_relaxed);
   closed.push(blocks_, number);
 }

@@ -33,7 +33,8 @@ void ZheapPool::pay(HeapShard& shard, Closed& closed) noexcept {
   if (is_behind(shard)) {
     owes = evacuate(shard, kMovesACall, Goal::floor, closed) != Progress::none && is_behind(shard);
   }
-  if (owes == shard.owes) return;
+  if (MMKIT_MUTATE(MMKIT_MUTANT_zheap_owes_for_ever, owes == shard.owes, !owes || shard.owes))
+    return;
   shard.owes = owes;
   // Relaxed: a hint.
   behind_.fetch_add(owes ? 1U : ~0U, std::memory_order_relaxed);
@@ -86,10 +87,13 @@ ZheapPool::Step ZheapPool::empty_one(HeapShard& shard, Closed& closed) noexcept 
     SlotPins::end_move(slot, here.bits());
     return Step::no_room;
   }
+  const HeapPlace there(room.block(), room.granule(), here.slack_bytes());
+  MMKIT_MUTATE(MMKIT_MUTANT_zheap_publishes_before_copy, , SlotPins::end_move(slot, there.bits());
+               detail::hold_window_open();)
   std::memcpy(blocks_.block(room.block()).object(room.granule()), source.object(from.granule()),
               HeapBlock::bytes_in(granules) - here.slack_bytes());
   clock_.take_over(blocks_[room.block()].age, blocks_[from.block()].age);
-  SlotPins::end_move(slot, HeapPlace(room.block(), room.granule(), here.slack_bytes()).bits());
+  MMKIT_MUTATE(MMKIT_MUTANT_zheap_publishes_before_copy, SlotPins::end_move(slot, there.bits());, )
   moved_.fetch_add(1, std::memory_order_relaxed);
   if (shard.give(from)) close(shard, from.block(), closed);
   return Step::moved;
@@ -112,7 +116,10 @@ std::uint32_t ZheapPool::find_owner(HeapPlace place) const noexcept {
     const std::uint64_t word =
         engine_.slot(static_cast<std::uint32_t>(index)).load(std::memory_order_relaxed);
     if (slot_word::state_of(word) < slot_word::kLive) continue;
-    if (HeapPlace(word).where() == place.where()) return static_cast<std::uint32_t>(index);
+    if (MMKIT_MUTATE(MMKIT_MUTANT_zheap_trusts_headers, HeapPlace(word).where() == place.where(),
+                     true)) {
+      return static_cast<std::uint32_t>(index);
+    }
   }
   return ObjectEngine::kNoSlot;
 }

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mmkit/page/sim_page_allocator.hpp>
@@ -184,7 +185,7 @@ TEST(ZheapMoves, AMappingShowsWhatWasWrittenLastWhereverItsObjectWent) {
     Handle handle = Handle::none;
     std::uint64_t key = 0;
   };
-  for (const std::size_t size_bytes : {200U, 700U, 1300U}) {
+  for (const std::size_t size_bytes : {200U, 1300U}) {
     const std::uint64_t steps = scaled(6000, 3000);
     const auto source = make_source();
     const auto pool = make_pool(*source, "floor=0.98");
@@ -372,6 +373,45 @@ TEST(ZheapFloor, IsKeptWhileTwoThreadsFreeEachOthersObjects) {
   EXPECT_EQ(source->stats().held_pages, 0u);
 }
 
+// ---------------------------------------------------------------- valid at every instant
+
+// Blocks of a shard, and pages of one object, of which no shard knows, come and go while somebody looks.
+TEST(ZheapValid, AtEveryInstantWhileWholePagesComeAndGo) {
+  constexpr unsigned kWorkers = 3;
+  const std::uint64_t steps = scaled(30'000, 3000);
+  const auto source = make_source();
+  const auto pool = make_pool(*source, "max_object=32768");
+  std::atomic<unsigned> busy{kWorkers};
+  testing::Verdict verdict;
+  run_threads(kWorkers + 1, [&](unsigned t) {
+    if (t == kWorkers) {
+      while (busy.load() != 0) {
+        verdict.require(pool->validate().has_value(), "the pool is valid");
+        const ZheapDensity density = pool->density();
+        verdict.require(density.density > 0 && density.density <= 1, "density is a part of one");
+        // Who looks holds all locks, and workers get nowhere meanwhile.
+        std::this_thread::sleep_for(std::chrono::microseconds(200));
+      }
+      return;
+    }
+    std::mt19937_64 random(testing::test_seed(t));
+    std::vector<Handle> mine;
+    for (std::uint64_t i = 0; i < steps; ++i) {
+      const std::size_t size_bytes =
+          random() % 3 == 0 ? 1 + random() % 3000 : kPageSize * (1 + i % 8);
+      const Gfp gfp = random() % 4 == 0 ? Gfp::nowait : Gfp::kernel;
+      if (const Result<Handle> handle = pool->allocate(size_bytes, gfp)) mine.push_back(*handle);
+      if (mine.size() < 1 + random() % 8) continue;
+      for (const Handle handle : mine) verdict.require(pool->free(handle).has_value(), "it lives");
+      mine.clear();
+    }
+    for (const Handle handle : mine) verdict.require(pool->free(handle).has_value(), "it lives");
+    busy.fetch_sub(1);
+  });
+  verdict.expect_good();
+  EXPECT_EQ(source->stats().held_pages, 0u);
+}
+
 // ---------------------------------------------------------------- what waits
 
 // Threads fill a pool until extents may wait on their CPUs, and empty it together: whoever notices that
@@ -400,6 +440,50 @@ TEST(ZheapWaiting, NothingIsLeftOnACpuWhenAPoolShrinks) {
     ASSERT_EQ(pool->stats().payload_bytes, 0u);
     ASSERT_EQ(pool->total_pages(), 0u) << "round " << round;
   }
+}
+
+// One thread takes back what waits on all CPUs, just as another frees the last objects of its own, which
+// may wait already, or just come to know that they may: where they wait then, nobody comes for them.
+TEST(ZheapWaiting, NothingIsKeptWhileAllIsTakenBack) {
+  constexpr int kBallast = 860;  // somewhat more than the pages that let one extent wait
+  const std::uint64_t rounds = scaled(3000, 800);
+  const auto source = make_source();
+  const auto pool = make_pool(*source, "floor=0");
+  const std::vector<unsigned>& cpus = testing::allowed_cpus();
+  testing::SpinBarrier barrier(2);
+  std::atomic<std::uint64_t> left{0};
+  // The same threads in all rounds: new ones would meet each other by chance.
+  run_threads(2, [&](unsigned t) {
+    testing::bind_thread(::pthread_self(), {cpus[t % cpus.size()]});
+    std::mt19937_64 random(testing::test_seed(t));
+    std::vector<Handle> mine;
+    const auto add = [&] { mine.push_back(pool->allocate(2000, Gfp::kernel).value()); };
+    for (std::uint64_t round = 0; round < rounds; ++round) {
+      if (t == 0) {
+        while (mine.size() < kBallast) add();
+      }
+      barrier.arrive_and_wait();
+      if (t == 1 && round % 2 == 0) {
+        // The first of these frees lets others wait here.
+        for (int i = 0; i < 4; ++i) add();
+        for (; mine.size() != 1; mine.pop_back()) ASSERT_TRUE(pool->free(mine.back()));
+      } else if (t == 1) {
+        for (int i = 0; i < 2; ++i) add();
+      }
+      barrier.arrive_and_wait();
+      if (t == 1) {
+        for (std::uint64_t spins = random() % 20'000; spins != 0; --spins) {
+          std::atomic_signal_fence(std::memory_order_seq_cst);
+        }
+      }
+      for (const Handle handle : mine) ASSERT_TRUE(pool->free(handle));
+      mine.clear();
+      barrier.arrive_and_wait();
+      if (t == 0) left += pool->total_pages() != 0 ? 1 : 0;
+    }
+  });
+  EXPECT_EQ(left.load(), 0u) << "rounds of " << rounds
+                             << " that ended with pages but without objects";
 }
 
 }  // namespace

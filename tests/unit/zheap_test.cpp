@@ -220,13 +220,15 @@ TEST_F(Zheap, EvictsAnObjectWithPagesOfItsOwn) {
 
 // The newest block is left aside, and one is being emptied: so two. What best fit leaves between objects
 // is nearly all that the highest floor allows, so a pool owes it moves nearly always.
-constexpr struct {
+struct Promise {
   double floor;
   double most_blocks;
-} kFloors[] = {{0.9, 2}, {0.955, 2}, {0.98, 4}};
+};
+constexpr Promise kFloors[] = {{0.9, 2}, {0.955, 2}, {0.98, 4}};
 
 TEST_F(Zheap, KeepsItsFloorLessTwoBlocksWhileAsMuchComesAsGoes) {
-  for (const auto& [floor, most_blocks] : kFloors) {
+  for (const Promise& promise : kFloors) {
+    const double floor = promise.floor, most_blocks = promise.most_blocks;
     make("floor=" + std::to_string(floor));
     std::mt19937_64 random(testing::test_seed(0));
     for (int i = 0; i < 5000; ++i) add(1, 1 + random() % 3000);
@@ -250,7 +252,8 @@ TEST_F(Zheap, KeepsItsFloorLessTwoBlocksWhileAsMuchComesAsGoes) {
 
 // Where half of all goes in one go, each call moves but two: so some blocks are owed for a while.
 TEST_F(Zheap, PaysInLaterCallsWhatItOwes) {
-  for (const auto& [floor, most_blocks] : kFloors) {
+  for (const Promise& promise : kFloors) {
+    const double floor = promise.floor, most_blocks = promise.most_blocks;
     make("floor=" + std::to_string(floor));
     double worst = 0;
     churn(6000, 8, {}, [&] { worst = std::max(worst, short_of(floor)); });
@@ -389,6 +392,41 @@ TEST_F(Zheap, ASlotThatUsedItsGenerationsUpIsNeverUsedAgain) {
   }
   EXPECT_EQ(pool_->total_pages(), 1u);
   expect_intact();
+}
+
+// A header has room for a part of a slot's number.
+TEST_F(Zheap, TellsSlotsApartThatHeadersDoNot) {
+  make("floor=0");
+  constexpr std::size_t kSlots = std::size_t{1} << HeapBlock::kOwnerBits;
+  add(kSlots * 2 + 20'000, 1);
+  // Holes that are long enough to be listed.
+  free_if([](std::size_t i) { return i / 8 % 2 == 0; });
+  EXPECT_TRUE(pool_->validate());
+  ASSERT_GE(pool_->stats().compactable_pages, 4 * HeapBlock::kMostPages);
+  EXPECT_NE(pool_->compact().value(), 0u);
+  EXPECT_LE(pool_->stats().compactable_pages, 2 * HeapBlock::kMostPages);
+  expect_intact();
+}
+
+// A pool that owes moves lets nothing wait, and one that has paid does.
+TEST_F(Zheap, LetsExtentsWaitAgainWhenNothingIsOwed) {
+  make("floor=0.9");
+  churn(900, 3, {}, [] {});
+  ASSERT_NE(pool_->stats().moved, 0u);
+  // Enough for one to wait, and of one shard: what another one owes, this CPU might never pay.
+  while (pool_->total_pages() < 440) add(1, 1000);
+  ASSERT_EQ(pool_->density().shards, 1u);
+  const auto in_use = [&] {
+    return pool_->density().density * static_cast<double>(held_granules());
+  };
+  // What waits is counted as in use.
+  unsigned waited = 0;
+  for (int i = 0; i < 40; ++i) {
+    const double before = in_use();
+    free_at(handles_.size() - 1);
+    if (in_use() == before) ++waited;
+  }
+  EXPECT_GE(waited, 10u);
 }
 
 // ---------------------------------------------------------------- eviction

@@ -33,6 +33,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <mmkit/base/check.hpp>
+#include <mmkit/base/mutant.hpp>
 #include <mmkit/page/page_size.hpp>
 
 namespace mmkit {
@@ -105,7 +106,9 @@ class HeapBlock {
     if (rest != 0) {
       write_hole(hole + granules, rest);
     } else {
-      set(hole + granules, header(hole + granules) & ~kLeft);
+      MMKIT_MUTATE(MMKIT_MUTANT_zheap_left_stays_set,
+                   set(hole + granules, header(hole + granules) & ~kLeft);
+                   , )
     }
     return rest;
   }
