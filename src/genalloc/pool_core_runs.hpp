@@ -77,7 +77,12 @@ inline typename PoolCore<Sync>::Outcome PoolCore<Sync>::try_take(Head head, cons
   if (request.needs_phys && !chunk->geometry().phys) {
     return commit_.still(head) ? Outcome::no_phys : Outcome::again;
   }
-  if (!taken_from(head, state, *chunk, at - 1, place, run, asker, lease)) return Outcome::again;
+  const Keeps keeps = asker != Change::kNobody
+                          ? Keeps::never
+                          : keeps_for(mmkit::detail::FitAccess::kind(request.fit));
+  if (!taken_from(head, state, *chunk, at - 1, place, run, asker, keeps, lease)) {
+    return Outcome::again;
+  }
   *taken = {chunk->address(place.granule), place.granule << options_.order, &chunk->geometry()};
   return Outcome::taken;
 }
@@ -105,7 +110,8 @@ Status PoolCore<Sync>::take_at(std::uintptr_t start, std::size_t size_bytes) noe
       lease.slot().add(Count::failed_fragmented, 1);
       return fail(Errc::no_space);
     }
-    if (!taken_from(head, state, *chunk, at - 1, place, run, Change::kNobody, lease)) continue;
+    if (!taken_from(head, state, *chunk, at - 1, place, run, Change::kNobody, Keeps::never, lease))
+      continue;
     if (options_.host) unpoison(start, run << options_.order);
     lease.slot().add(Count::allocations, 1);
     return {};
@@ -150,7 +156,7 @@ inline Verdict PoolCore<Sync>::search(ChunkType& chunk, Head head, std::size_t r
 template <class Sync>
 inline bool PoolCore<Sync>::taken_from(Head head, const PoolState& state, ChunkType& chunk,
                                        std::uint32_t number, const Place& place, std::size_t run,
-                                       std::uint32_t asker, Lease& lease) noexcept {
+                                       std::uint32_t asker, Keeps keeps, Lease& lease) noexcept {
   Change change;
   change.kind = Change::Kind::take;
   change.asker = asker;
@@ -165,20 +171,54 @@ inline bool PoolCore<Sync>::taken_from(Head head, const PoolState& state, ChunkT
     return false;
   }
   beside_taken(chunk, place, &change, &lease.touched);
-  if (!exchange(head, lease, staging, change, chunk)) return false;
+  if (!exchange(head, lease, staging, &change, chunk, keeps)) return false;
   lease.slot().raise(Count::peak_used, change.after.used_granules);
   return true;
 }
 
+// `keeps` says when a change that lost may still be right.
 template <class Sync>
 inline bool PoolCore<Sync>::exchange(Head head, Lease& lease, Staging<Sync>& staging,
-                                     const Change& change, ChunkType& chunk) noexcept {
+                                     Change* change, ChunkType& chunk, Keeps keeps) noexcept {
   staging.trim();
-  if (!commit_.install(head, lease.number(), change, &chunk)) {
-    staging.dropped();
-    return false;
+  while (!commit_.install(head, lease.number(), *change, &chunk)) {
+    if (keeps == Keeps::never || !still_right(&head, change, keeps)) {
+      staging.dropped();
+      return false;
+    }
   }
   staging.committed();
+  return true;
+}
+
+// Whether a change made ready under *head is what would be made now: if one operation came between,
+// in leaves that we did not look at. A lower place for a first fit it can only have made if it gave
+// something back below.
+template <class Sync>
+bool PoolCore<Sync>::still_right(Head* head, Change* change, Keeps keeps) noexcept {
+  const Head now = commit_.rest();
+  if (Commit<Sync>::asks(now) || !Commit<Sync>::follows(now, *head)) return false;
+  const Change other = commit_.change(now);
+  if (!commit_.still(now) || other.chunk != change->chunk) return false;
+  if (other.kind != Change::Kind::take && other.kind != Change::Kind::give) return false;
+  if (MMKIT_MUTATE(MMKIT_MUTANT_genpool_keeps_a_higher_place,
+                   keeps == Keeps::unless_given_below && other.kind == Change::Kind::give &&
+                       other.granule < change->granule,
+                   false)) {
+    return false;
+  }
+  const std::size_t first = (change->granule - change->left) / kLeafBits;
+  const std::size_t last = (change->granule + change->count + change->right) / kLeafBits;
+  const std::size_t other_first = other.granule / kLeafBits;
+  const std::size_t other_last = (other.granule + other.count - 1) / kLeafBits;
+  if (MMKIT_MUTATE(MMKIT_MUTANT_genpool_keeps_what_was_changed,
+                   other_last + 1 >= first && other_first <= last + 1, false)) {
+    return false;
+  }
+  const bool take = change->kind == Change::Kind::take;
+  change->after = other.after;
+  change->after.used_granules += take ? change->count : 0 - change->count;
+  *head = now;
   return true;
 }
 
@@ -235,7 +275,9 @@ Fault PoolCore<Sync>::give(std::uintptr_t start, std::size_t size_bytes,
         beside_given(*chunk, &change, &lease.touched);
         // Before others can have it; while it is not free yet nobody but the caller may touch it.
         if (options_.host && commit_.still(head)) poison(start, change.count << options_.order);
-        if (!exchange(head, lease, staging, change, *chunk)) continue;
+        // What is poisoned only if the head stands must not be given under another one.
+        const Keeps keeps = kPoisons && options_.host ? Keeps::never : Keeps::always;
+        if (!exchange(head, lease, staging, &change, *chunk, keeps)) continue;
         lease.slot().add(Count::frees, 1);
         return Fault::none;
       }

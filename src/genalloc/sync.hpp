@@ -70,7 +70,9 @@ struct DirectSync {
   static constexpr bool kVectorLoads = false;
 #endif
   /// Where this thread runs: a hint.
-  static unsigned cpu() noexcept { return current_cpu(); }
+  static unsigned cpu() noexcept {
+    return current_cpu();
+  }
   /// Whether there is no other thread; signal handlers there may be.
   static bool alone() noexcept {
     return mmkit::detail::single_threaded();
