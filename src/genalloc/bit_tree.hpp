@@ -26,6 +26,7 @@
 // Complexity: add O(log n), base 56; next O(log n) and one look a disappointment
 #pragma once
 
+#include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>

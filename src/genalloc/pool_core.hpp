@@ -11,8 +11,8 @@
 // beside its own goes into the change, for the hints. A take that lost too often asks for itself to
 // be made, and whoever comes under a head that asks makes that take first.
 //
-// Bodies: runs in pool_core_runs.hpp, requests in pool_core_requests.hpp, chunks in
-// pool_core_chunks.hpp. Not here: arguments in bytes,
+// Bodies: takes in pool_core_runs.hpp, frees in pool_core_frees.hpp, requests in
+// pool_core_requests.hpp, chunks in pool_core_chunks.hpp. Not here: arguments in bytes,
 // names of faults, zeroing (gen_pool.cpp).
 // Units:      granules
 // Locking:    none; see commit.hpp

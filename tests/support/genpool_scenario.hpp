@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "genalloc/pool_core_chunks.hpp"
+#include "genalloc/pool_core_frees.hpp"
 #include "genalloc/pool_core_runs.hpp"
 #include "genalloc/pool_walk.hpp"
 #include "support/genpool_history.hpp"
