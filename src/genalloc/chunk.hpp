@@ -5,7 +5,7 @@
 //   Chunk (this process)          block (offsets only, could lie in shared memory)
 //   +------------------+          +---------+---------+------------+---------------------------+
 //   | start, size, ... |--------->| entries | bounds  | lengths    | buffers, touched as they  |
-//   +------------------+          | 8 B     | 2 B     | 17 B a leaf| are needed: 64 B a leaf   |
+//   +------------------+          | 8 B     | 2 B     | 15 B a leaf| are needed: 64 B a leaf   |
 //                                 +---------+---------+------------+---------------------------+
 //
 // That is 1.5 bits a granule, of which a chunk that is mostly free touches a quarter.

@@ -86,6 +86,10 @@ class Commit {
     }
   }
 
+  /// Whether `head` is the one after `before`.
+  static bool follows(Head head, Head before) noexcept {
+    return head >> kSequenceShift == (before >> kSequenceShift) + 1;
+  }
   static bool asks(Head head) noexcept { return (head & kAsks) != 0; }
   /// The change that head stands for; means nothing when the head moved.
   Change change(Head head) const noexcept {

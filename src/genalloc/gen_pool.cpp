@@ -10,6 +10,7 @@
 
 #include "genalloc/gen_pool_parts.hpp"
 #include "genalloc/pool_core_chunks.hpp"
+#include "genalloc/pool_core_frees.hpp"
 #include "genalloc/pool_core_runs.hpp"
 
 namespace mmkit {

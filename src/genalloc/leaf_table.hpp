@@ -19,6 +19,9 @@
 // With starts, a buffer has a second half: a bit for each granule where an allocation begins.
 // Buffer 1 then means all taken and none begins.
 //
+// In one file though it is long: reading, changing and recycling share the layout of a buffer, which
+// nothing else knows.
+//
 // Buffers that nobody uses are in a stack, the next one's number in the first word; those never
 // used yet are handed out in order, so that memory is touched as far as it is needed.
 // Units:      leaves of 512 granules; buffers by number

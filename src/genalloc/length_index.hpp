@@ -20,7 +20,7 @@
 // Units:      granules
 // Invariants: BitTree's, of every set
 // Locking:    none
-// Complexity: begins() O(log n); memory 16 bytes a leaf and two and a half KiB
+// Complexity: begins() O(log n); memory 15 bytes a leaf and 2.4 KiB
 #pragma once
 
 #include <cstddef>

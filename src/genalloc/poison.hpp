@@ -23,6 +23,12 @@
 
 namespace mmkit::genalloc {
 
+#ifdef MMKIT_GENALLOC_POISONS
+inline constexpr bool kPoisons = true;
+#else
+inline constexpr bool kPoisons = false;
+#endif
+
 inline void poison([[maybe_unused]] std::uintptr_t start,
                    [[maybe_unused]] std::size_t size_bytes) noexcept {
 #ifdef MMKIT_GENALLOC_POISONS

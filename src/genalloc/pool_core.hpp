@@ -6,12 +6,13 @@
 //   give   claim a slot;  head at rest;  find the chunk, check;            stage;  exchange
 //
 // Each is a loop around one exchange of the head (commit.hpp). When it is lost, everything is read
-// again: a place found under an older head may be the wrong one. What a call learns about the runs
+// again: a place found under an older head may be the wrong one; unless the one operation that came
+// between was in other leaves and cannot have made a better place. What a call learns about the runs
 // beside its own goes into the change, for the hints. A take that lost too often asks for itself to
 // be made, and whoever comes under a head that asks makes that take first.
 //
-// Bodies: runs in pool_core_runs.hpp, requests in pool_core_requests.hpp, chunks in
-// pool_core_chunks.hpp. Not here: arguments in bytes,
+// Bodies: takes in pool_core_runs.hpp, frees in pool_core_frees.hpp, requests in
+// pool_core_requests.hpp, chunks in pool_core_chunks.hpp. Not here: arguments in bytes,
 // names of faults, zeroing (gen_pool.cpp).
 // Units:      granules
 // Locking:    none; see commit.hpp
@@ -156,6 +157,8 @@ class PoolCore {
     bool needs_phys;
   };
   enum class Outcome : std::uint64_t { taken, again, no_space, fragmented, no_phys };
+  // Whether a change that was ready when somebody else was quicker may be installed after his.
+  enum class Keeps { never, unless_given_below, always };
 
   // A head under which the pool rests and nothing is asked for.
   [[gnu::always_inline]] Head rest(Lease& lease) noexcept {
@@ -174,7 +177,20 @@ class PoolCore {
   [[gnu::always_inline]] Verdict search(ChunkType& chunk, Head head, std::size_t run,
                                         const Fit& fit, Lease& lease, Place* place) noexcept;
   [[gnu::always_inline]] bool exchange(Head head, Lease& lease, Staging<Sync>& staging,
-                                       const Change& change, ChunkType& chunk) noexcept;
+                                       Change* change, ChunkType& chunk, Keeps keeps) noexcept;
+  [[gnu::noinline]] bool still_right(Head* head, Change* change, Keeps keeps) noexcept;
+  static Keeps keeps_for(FitKind kind) noexcept {
+    switch (kind) {
+      case FitKind::first:
+      case FitKind::align:
+      case FitKind::order_align:
+        return Keeps::unless_given_below;
+      case FitKind::relaxed:
+        return Keeps::always;
+      default:
+        return Keeps::never;
+    }
+  }
   [[gnu::noinline]] void enliven(std::uint32_t indexes, Lease& lease) noexcept;
   [[gnu::always_inline]] void beside_taken(const ChunkType& chunk, const Place& place,
                                            Change* change, std::uint64_t* touched) const noexcept;
@@ -182,7 +198,7 @@ class PoolCore {
                                            std::uint64_t* touched) const noexcept;
   [[gnu::always_inline]] bool taken_from(Head head, const PoolState& state, ChunkType& chunk,
                                          std::uint32_t number, const Place& place, std::size_t run,
-                                         std::uint32_t asker, Lease& lease) noexcept;
+                                         std::uint32_t asker, Keeps keeps, Lease& lease) noexcept;
   [[gnu::always_inline]] Fault fault_of(const ChunkType* chunk, std::uintptr_t start,
                                         std::size_t size_bytes) const noexcept;
   bool overlaps(const PoolState& state, const ChunkGeometry& geometry) const noexcept;

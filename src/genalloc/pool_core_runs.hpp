@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: MIT
 //
-// PoolCore, runs - how they are taken and given back.
+// PoolCore, runs - how they are taken; and what becomes of a change that was not quick enough.
 #pragma once
 
 #include "genalloc/pool_core.hpp"
 #include "genalloc/pool_core_requests.hpp"
 
 namespace mmkit::genalloc {
-
-// ---------------------------------------------------------------- taking
 
 template <class Sync>
 inline Result<typename PoolCore<Sync>::Taken> PoolCore<Sync>::take(std::size_t size_bytes,
@@ -77,7 +75,12 @@ inline typename PoolCore<Sync>::Outcome PoolCore<Sync>::try_take(Head head, cons
   if (request.needs_phys && !chunk->geometry().phys) {
     return commit_.still(head) ? Outcome::no_phys : Outcome::again;
   }
-  if (!taken_from(head, state, *chunk, at - 1, place, run, asker, lease)) return Outcome::again;
+  const Keeps keeps = asker != Change::kNobody
+                          ? Keeps::never
+                          : keeps_for(mmkit::detail::FitAccess::kind(request.fit));
+  if (!taken_from(head, state, *chunk, at - 1, place, run, asker, keeps, lease)) {
+    return Outcome::again;
+  }
   *taken = {chunk->address(place.granule), place.granule << options_.order, &chunk->geometry()};
   return Outcome::taken;
 }
@@ -105,7 +108,8 @@ Status PoolCore<Sync>::take_at(std::uintptr_t start, std::size_t size_bytes) noe
       lease.slot().add(Count::failed_fragmented, 1);
       return fail(Errc::no_space);
     }
-    if (!taken_from(head, state, *chunk, at - 1, place, run, Change::kNobody, lease)) continue;
+    if (!taken_from(head, state, *chunk, at - 1, place, run, Change::kNobody, Keeps::never, lease))
+      continue;
     if (options_.host) unpoison(start, run << options_.order);
     lease.slot().add(Count::allocations, 1);
     return {};
@@ -150,7 +154,7 @@ inline Verdict PoolCore<Sync>::search(ChunkType& chunk, Head head, std::size_t r
 template <class Sync>
 inline bool PoolCore<Sync>::taken_from(Head head, const PoolState& state, ChunkType& chunk,
                                        std::uint32_t number, const Place& place, std::size_t run,
-                                       std::uint32_t asker, Lease& lease) noexcept {
+                                       std::uint32_t asker, Keeps keeps, Lease& lease) noexcept {
   Change change;
   change.kind = Change::Kind::take;
   change.asker = asker;
@@ -165,20 +169,54 @@ inline bool PoolCore<Sync>::taken_from(Head head, const PoolState& state, ChunkT
     return false;
   }
   beside_taken(chunk, place, &change, &lease.touched);
-  if (!exchange(head, lease, staging, change, chunk)) return false;
+  if (!exchange(head, lease, staging, &change, chunk, keeps)) return false;
   lease.slot().raise(Count::peak_used, change.after.used_granules);
   return true;
 }
 
+// `keeps` says when a change that lost may still be right.
 template <class Sync>
 inline bool PoolCore<Sync>::exchange(Head head, Lease& lease, Staging<Sync>& staging,
-                                     const Change& change, ChunkType& chunk) noexcept {
+                                     Change* change, ChunkType& chunk, Keeps keeps) noexcept {
   staging.trim();
-  if (!commit_.install(head, lease.number(), change, &chunk)) {
-    staging.dropped();
-    return false;
+  while (!commit_.install(head, lease.number(), *change, &chunk)) {
+    if (keeps == Keeps::never || !still_right(&head, change, keeps)) {
+      staging.dropped();
+      return false;
+    }
   }
   staging.committed();
+  return true;
+}
+
+// Whether a change made ready under *head is what would be made now: if one operation came between,
+// in leaves that we did not look at. A lower place for a first fit it can only have made if it gave
+// something back below.
+template <class Sync>
+bool PoolCore<Sync>::still_right(Head* head, Change* change, Keeps keeps) noexcept {
+  const Head now = commit_.rest();
+  if (Commit<Sync>::asks(now) || !Commit<Sync>::follows(now, *head)) return false;
+  const Change other = commit_.change(now);
+  if (!commit_.still(now) || other.chunk != change->chunk) return false;
+  if (other.kind != Change::Kind::take && other.kind != Change::Kind::give) return false;
+  if (MMKIT_MUTATE(MMKIT_MUTANT_genpool_keeps_a_higher_place,
+                   keeps == Keeps::unless_given_below && other.kind == Change::Kind::give &&
+                       other.granule < change->granule,
+                   false)) {
+    return false;
+  }
+  const std::size_t first = (change->granule - change->left) / kLeafBits;
+  const std::size_t last = (change->granule + change->count + change->right) / kLeafBits;
+  const std::size_t other_first = other.granule / kLeafBits;
+  const std::size_t other_last = (other.granule + other.count - 1) / kLeafBits;
+  if (MMKIT_MUTATE(MMKIT_MUTANT_genpool_keeps_what_was_changed,
+                   other_last + 1 >= first && other_first <= last + 1, false)) {
+    return false;
+  }
+  const bool take = change->kind == Change::Kind::take;
+  change->after = other.after;
+  change->after.used_granules += take ? change->count : 0 - change->count;
+  *head = now;
   return true;
 }
 
@@ -198,83 +236,6 @@ inline void PoolCore<Sync>::beside_taken(const ChunkType& chunk, const Place& pl
                       ? place.right
                       : chunk.run_after(end, chunk.long_run(indexes), touched);
   if (lengths) change->left = left;
-}
-
-// ---------------------------------------------------------------- giving back
-
-template <class Sync>
-Fault PoolCore<Sync>::give(std::uintptr_t start, std::size_t size_bytes,
-                           const ChunkGeometry** geometry) noexcept {
-  Lease lease(commit_.slots(), /*may_fail=*/false);
-  for (;; ++lease.retries) {
-    const Head head = rest(lease);
-    const PoolState state = commit_.state(head);
-    std::uint32_t at = state.newest;
-    ChunkType* chunk = find(at);
-    while (chunk != nullptr && !chunk->contains(start, 0)) {
-      at = chunk->older;
-      chunk = find(at);
-    }
-    Fault fault = fault_of(chunk, start, size_bytes);
-    if (fault == Fault::none) {
-      *geometry = &chunk->geometry();
-      if (size_bytes == 0) {
-        if (commit_.still(head)) return Fault::none;
-        continue;
-      }
-      Change change;
-      change.kind = Change::Kind::give;
-      change.chunk = at - 1;
-      change.granule = (start - chunk->start()) >> options_.order;
-      change.count = granules_for(size_bytes);
-      change.after = state;
-      change.after.used_granules -= change.count;
-      Staging<Sync> staging(commit_.chunks(), lease.slot(), *chunk, change.chunk);
-      const Staged staged = staging.template stage</*kTake=*/false>(&change);
-      if (staged == Staged::ready) {
-        beside_given(*chunk, &change, &lease.touched);
-        // Before others can have it; while it is not free yet nobody but the caller may touch it.
-        if (options_.host && commit_.still(head)) poison(start, change.count << options_.order);
-        if (!exchange(head, lease, staging, change, *chunk)) continue;
-        lease.slot().add(Count::frees, 1);
-        return Fault::none;
-      }
-      staging.dropped();
-      fault = staged == Staged::conflict ? Fault::not_taken : Fault::wrong_size;
-    }
-    if (MMKIT_MUTATE(MMKIT_MUTANT_genpool_blames_unasked, commit_.still(head), true)) return fault;
-  }
-}
-
-// What is wrong before any granule is looked at.
-template <class Sync>
-inline Fault PoolCore<Sync>::fault_of(const ChunkType* chunk, std::uintptr_t start,
-                                      std::size_t size_bytes) const noexcept {
-  if (chunk == nullptr) return Fault::no_chunk;
-  const std::size_t offset = start - chunk->start();
-  if (!chunk->geometry().is_granule(offset)) return Fault::misaligned;
-  if (!chunk->contains(start, size_bytes)) return Fault::past_end;
-  // The tail that is smaller than a granule was never handed out.
-  const std::size_t granule = offset >> options_.order;
-  const bool tail = granules_for(size_bytes) > chunk->granules() - granule;
-  return tail ? Fault::not_taken : Fault::none;
-}
-
-// The free run that a run becomes part of. Where first fit's hint says "long" already, there is
-// nothing to learn about how long it is.
-template <class Sync>
-inline void PoolCore<Sync>::beside_given(const ChunkType& chunk, Change* change,
-                                         std::uint64_t* touched) const noexcept {
-  const std::uint32_t indexes = change->after.indexes;
-  if (indexes == 0) return;
-  change->left = chunk.run_before(change->granule, touched);
-  const std::size_t leaf = (change->granule - change->left) / kLeafBits;
-  if (indexes == kBoundsLive && chunk.bounds().hint(0, leaf) == RunBound::kLong) {
-    change->right = RunBound::kMarks;
-    return;
-  }
-  const std::size_t end = change->granule + change->count;
-  change->right = chunk.run_after(end, chunk.long_run(indexes), touched);
 }
 
 }  // namespace mmkit::genalloc

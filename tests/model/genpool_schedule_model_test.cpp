@@ -176,6 +176,44 @@ TEST(GenPoolSchedule, AFixedPlaceThatMovesBetweenChunksIsFoundAtEveryStep) {
   EXPECT_GT(steps, 50u);
 }
 
+// A search has found a high place; a low one becomes free, and somebody sees that both are. Whoever
+// takes a place after that takes the low one, though nothing near the high one has changed.
+TEST(GenPoolSchedule, WhoLostToAFreeBelowTakesTheLowerPlace) {
+  const Fit fits[] = {FirstFit{}, FirstFitAlign{16}, FirstFitOrderAlign{}};
+  for (const Fit& fit : fits) {
+    FiberSchedule fibers(2);
+    std::uint64_t steps = 2, after = 0;
+    for (std::uint64_t at = 1; at < steps; ++at) {
+      GenPoolScenario::Core core({.order = 0, .indexes = genalloc::kBoundsLive});
+      const genalloc::ChunkGeometry* chunk = nullptr;
+      genalloc::ChunkGeometry geometry;
+      geometry.size_bytes = 512 * 20;
+      ASSERT_TRUE(core.add_chunk(geometry));
+      ASSERT_TRUE(core.take_at(0, 512 * 20));
+      ASSERT_EQ(core.give(512 * 15 + 64, 16, &chunk), genalloc::Fault::none);
+      std::size_t seen = 0;
+      std::uintptr_t place = 0;
+      steps = fibers.run({{1, 1}, {at + 1, 0}}, [&](unsigned fiber) {
+        if (fiber == 1) {
+          const auto taken = core.take(16, fit, false);
+          if (taken) place = taken->start;
+          return;
+        }
+        const genalloc::ChunkGeometry* where = nullptr;
+        static_cast<void>(core.give(512 * 3 + 32, 16, &where));
+        seen = core.available_bytes();
+      });
+      if (seen == 32) {
+        ASSERT_EQ(place, 512u * 3 + 32) << "at " << at;
+        ++after;
+      } else {
+        ASSERT_EQ(place, 512u * 15 + 64) << "at " << at;
+      }
+    }
+    EXPECT_GT(after, 20u);
+  }
+}
+
 // Each take is a request, which others fulfil, or are in the middle of when they are interrupted.
 TEST(GenPoolFairness, RequestsHaveAnOrder) {
   explore<AskingSync>(11, {.threads = 2, .calls_per_thread = 3, .policies = 31}, scaled(10'000));
@@ -277,6 +315,14 @@ TEST(GenPoolSchedule, ThreeThreadsHaveAnOrder) {
 }
 TEST(GenPoolSchedule, SeveralChunksHaveAnOrder) {
   explore(5, {.threads = 3, .calls_per_thread = 2, .policies = 31, .chunks = 3}, scaled(5'000));
+}
+// Leaves enough that who lost to somebody far away may go on with what he had made ready.
+TEST(GenPoolSchedule, OperationsFarApartHaveAnOrder) {
+  for (const std::uint32_t policies : {1u, 12u, 31u}) {
+    explore(15 + policies,
+            {.threads = 2, .calls_per_thread = 3, .policies = policies, .chunks = 1, .leaves = 14},
+            scaled(8'000));
+  }
 }
 TEST(GenPoolSchedule, AChunkThatIsAddedHasItsPlaceInTheOrder) {
   explore(6, {.threads = 3, .calls_per_thread = 2, .policies = 31, .chunks = 1, .adds_chunk = true},

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "genalloc/pool_core_chunks.hpp"
+#include "genalloc/pool_core_frees.hpp"
 #include "genalloc/pool_core_runs.hpp"
 #include "genalloc/pool_walk.hpp"
 #include "support/genpool_history.hpp"
@@ -29,6 +30,7 @@ struct ScenarioShape {
   std::uint32_t policies = 31;  // bits by ModelFit
   unsigned chunks = 1;
   bool adds_chunk = false;  // one of the calls adds a chunk
+  unsigned leaves = 0;      // of each chunk; 0: up to four
   unsigned gap_leaves =
       0;  // not 0: a full chunk of so many leaves with one gap, which thread 0 moves
 };
@@ -115,7 +117,8 @@ class GenPoolScenarioOf {
 
   void add_chunk_now() {
     const std::size_t sizes[] = {64, 200, 512, 700, 1100, 1900};
-    add_chunk_now(sizes[below(6)] + below(20));
+    add_chunk_now(shape_.leaves != 0 ? 512 * shape_.leaves - below(600)
+                                     : sizes[below(6)] + below(20));
   }
   void add_chunk_now(std::size_t granules) {
     genalloc::ChunkGeometry geometry;
