@@ -10,8 +10,8 @@
 #include <mmkit/page/sim_page_allocator.hpp>
 #include <mmkit/zpool/z3fold.hpp>
 #include <mmkit/zpool/zbud.hpp>
-#include <mmkit/zpool/zpool.hpp>
 #include <mmkit/zpool/zheap.hpp>
+#include <mmkit/zpool/zpool.hpp>
 #include <mmkit/zpool/zsmalloc.hpp>
 #include <stdexcept>
 #include <string>
@@ -55,8 +55,8 @@ class ZpoolDeathTest : public ::testing::TestWithParam<std::string> {
   }
   // A pool without its front end.
   std::unique_ptr<ZpoolBackend> make_backend() {
-    for (const ZpoolDriver* driver : {&zbud_driver(), &z3fold_driver(), &zsmalloc_driver(),
-                                      &zheap_driver()}) {
+    for (const ZpoolDriver* driver :
+         {&zbud_driver(), &z3fold_driver(), &zsmalloc_driver(), &zheap_driver()}) {
       if (driver->type() != GetParam()) continue;
       return driver
           ->create_pool({.name = "cache",
