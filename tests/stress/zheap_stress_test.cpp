@@ -299,10 +299,10 @@ TEST(ZheapMoves, WhatIsMappedStaysWhileItsNeighboursMove) {
 // ---------------------------------------------------------------- the floor
 
 // Two threads, each on its CPU where there are two, that fill and free each other's objects: each puts
-// what it makes where the other takes what it frees. Samples are taken meanwhile. What is asserted: the
-// granules in use in all shards together are at least the floor times those held, less two blocks a
-// shard: one that the promise leaves aside, and one for moves that are owed and for a sample that is not
-// of one instant. The same when both are done.
+// what it makes where the other takes what it frees. Samples are taken meanwhile, of all shards together.
+// What is asserted: in the mean of the samples as much is in use as the floor says, less one block a shard.
+// In none it is less by more than four: what a thread owes that is not running is paid later, and a sample
+// is not of one instant. When both are done it is two at most.
 TEST(ZheapFloor, IsKeptWhileTwoThreadsFreeEachOthersObjects) {
   constexpr std::size_t kLive = 4000;  // of each
   const auto source = make_source();
@@ -345,7 +345,7 @@ TEST(ZheapFloor, IsKeptWhileTwoThreadsFreeEachOthersObjects) {
     for (std::uint64_t i = 0; i < operations; ++i) exchange(t, random, i < kLive);
   };
   std::atomic<unsigned> busy{2};
-  double worst = 0;
+  double worst = 0, sum = 0;
   std::uint64_t samples = 0;
   run_threads(3, [&](unsigned t) {
     if (t < 2) {
@@ -355,13 +355,15 @@ TEST(ZheapFloor, IsKeptWhileTwoThreadsFreeEachOthersObjects) {
     }
     while (busy.load() != 0) {
       const auto shards = static_cast<double>(pool->density().shards);
-      worst = std::max(worst, blocks_short() / shards);
+      const double now = blocks_short() / shards;
+      worst = std::max(worst, now);
+      sum += now;
       ++samples;
       std::this_thread::yield();
     }
   });
-  EXPECT_LE(worst, 2.0) << "blocks short of the floor, beyond what is owed; " << samples
-                        << " samples";
+  EXPECT_LE(worst, 4.0) << "blocks a shard short of the floor";
+  EXPECT_LE(sum, static_cast<double>(samples)) << "and in the mean";
   EXPECT_NE(pool->stats().moved, 0u);
   std::mt19937_64 random(testing::test_seed(9));
   for (unsigned i = 0; i < 4000; ++i) exchange(i % 2, random, false);

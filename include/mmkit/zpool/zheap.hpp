@@ -32,7 +32,8 @@
 // The floor is granules in use over granules held, in each shard, its newest block left aside. It holds
 // at each moment but for the moves that are still owed, which the next calls make; mapped objects stay
 // where they are, and each may keep the block that it is in. An extent that waits on a CPU's stack
-// counts as in use: at most 32 a CPU, and none in a pool of less than 384 pages.
+// counts as in use: at most 32 a CPU, and none in a pool of less than 384 pages. Pages of an object of
+// their own never wait.
 //
 // Units:      granules of eight bytes, pages; sizes in bytes
 // Invariants: 1 those of the engine and of each shard  2 a live slot names an extent in use which names
