@@ -248,6 +248,9 @@ Status ZheapPool::give_back(std::uint32_t index) noexcept {
     slots[count++] = waiting;
   }
   give_back(Slots(slots, count));
+  if (count == 1 && behind_.load(std::memory_order_relaxed) != 0) {
+    pay_elsewhere(blocks_[place.block()].shard.load(std::memory_order_relaxed));
+  }
   fit_waiting_to_size();
   return {};
 }

@@ -40,6 +40,24 @@ void ZheapPool::pay(HeapShard& shard, Closed& closed) noexcept {
   behind_.fetch_add(owes ? 1U : ~0U, std::memory_order_relaxed);
 }
 
+// What another shard owes, by which nobody comes any more.
+void ZheapPool::pay_elsewhere(unsigned mine) noexcept {
+  const unsigned shards = active_.load(std::memory_order_acquire);  // pairs with activate_shards()
+  for (unsigned s = 0; s < shards; ++s) {
+    HeapShard& each = shard(s);
+    if (s == mine || !each.lock.try_lock()) continue;
+    Closed closed;
+    bool is_paid = false;
+    {
+      ShortLockGuard lock(each.lock, ShortLockGuard::Adopt{});
+      is_paid = each.owes;
+      if (is_paid) pay(each, closed);
+    }
+    give_pages(closed);
+    if (is_paid) return;
+  }
+}
+
 ZheapPool::Progress ZheapPool::evacuate(HeapShard& shard, unsigned moves, Goal goal,
                                         Closed& closed) noexcept {
   for (unsigned looks = 0; moves != 0 && looks < kLooksACall; ++looks) {

@@ -277,6 +277,7 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
       pay(shard, closed);
   }
   void pay(HeapShard& shard, Closed& closed) noexcept MMKIT_REQUIRES(shard.lock);
+  void pay_elsewhere(unsigned mine) noexcept;
   enum class Progress {
     some,       // there may be more to do
     none,       // nothing to do
