@@ -94,7 +94,7 @@ ZheapPool::Step ZheapPool::empty_one(HeapShard& shard, Closed& closed) noexcept 
   const HeapPlace from = shard.cursor();
   const HeapBlock source = blocks_.block(from.block());
   const unsigned granules = source.length(from.granule());
-  const std::uint32_t index = find_owner(from);
+  const std::uint32_t index = find_owner(from).slot;
   if (index == ObjectEngine::kNoSlot) return Step::passed;
   ObjectEngine::Slot& slot = engine_.slot(index);
   const HeapPlace here(slot.load(std::memory_order_relaxed));
@@ -119,13 +119,13 @@ ZheapPool::Step ZheapPool::empty_one(HeapShard& shard, Closed& closed) noexcept 
 
 // The slot of the live object there. Of the slots with the bits that its header has one at most has its
 // place there.
-std::uint32_t ZheapPool::find_owner(HeapPlace place) const noexcept {
+ZheapPool::Owner ZheapPool::find_owner(HeapPlace place) const noexcept {
   if (blocks_.is_whole(place.block())) {
     const std::uint32_t slot = blocks_[place.block()].at;
     const std::uint64_t word = engine_.slot(slot).load(std::memory_order_relaxed);
     const bool is_it =
         slot_word::state_of(word) >= slot_word::kLive && HeapPlace(word).block() == place.block();
-    return is_it ? slot : ObjectEngine::kNoSlot;
+    return is_it ? Owner{slot, word} : Owner{};
   }
   const std::uint32_t bits = blocks_.block(place.block()).owner_bits_of(place.granule());
   constexpr std::uint32_t kStep = 1U << HeapBlock::kOwnerBits;
@@ -136,10 +136,10 @@ std::uint32_t ZheapPool::find_owner(HeapPlace place) const noexcept {
     if (slot_word::state_of(word) < slot_word::kLive) continue;
     if (MMKIT_MUTATE(MMKIT_MUTANT_zheap_trusts_headers, HeapPlace(word).where() == place.where(),
                      true)) {
-      return static_cast<std::uint32_t>(index);
+      return {static_cast<std::uint32_t>(index), word};
     }
   }
-  return ObjectEngine::kNoSlot;
+  return {};
 }
 
 // ---------------------------------------------------------------- all of it

@@ -102,8 +102,8 @@ bool ZheapPool::begin_eviction(Eviction& eviction) noexcept {
 template <class F>
 void ZheapPool::for_each_owner(std::uint32_t number, unsigned from, F&& visit) const noexcept {
   const auto visit_one = [&](unsigned at) {
-    const std::uint32_t slot = find_owner(HeapPlace(number, at));
-    return slot == ObjectEngine::kNoSlot || visit(at, slot);
+    const Owner owner = find_owner(HeapPlace(number, at));
+    return owner.slot == ObjectEngine::kNoSlot || visit(at, owner);
   };
   if (blocks_.is_whole(number)) {
     if (from == 0) visit_one(0);
@@ -117,9 +117,8 @@ void ZheapPool::for_each_owner(std::uint32_t number, unsigned from, F&& visit) c
 
 bool ZheapPool::has_mapped(std::uint32_t number) const noexcept {
   bool found = false;
-  for_each_owner(number, 0, [&](unsigned, std::uint32_t slot) {
-    const std::uint64_t word = engine_.slot(slot).load(std::memory_order_relaxed);
-    found = slot_word::state_of(word) > slot_word::kLive;
+  for_each_owner(number, 0, [&](unsigned, const Owner& owner) {
+    found = slot_word::state_of(owner.word) > slot_word::kLive;
     return !found;
   });
   return found;
@@ -133,10 +132,16 @@ bool ZheapPool::evict_objects(Eviction& eviction) noexcept {
   {
     HeapShard& home = shard(blocks_[eviction.number].shard.load(std::memory_order_relaxed));
     ShortLockGuard lock(home.lock);
-    for_each_owner(eviction.number, eviction.cursor, [&](unsigned at, std::uint32_t slot) {
+    for_each_owner(eviction.number, eviction.cursor, [&](unsigned at, const Owner& owner) {
       eviction.cursor = at + 1;
-      // With the generation of now: later the slot may be another object's.
-      handles[count++] = engine_.handle_of(slot);
+      // With the generation that it had here: by now the slot may be another object's, elsewhere.
+      MMKIT_MUTATE(MMKIT_MUTANT_zheap_asks_for_another, , detail::hold_window_open();)
+      handles[count++] = MMKIT_MUTATE(
+          MMKIT_MUTANT_zheap_asks_for_another,
+          handle_bits::make(engine_.tag(),
+                            static_cast<std::uint32_t>(slot_word::generation_of(owner.word)),
+                            owner.slot),
+          engine_.handle_of(owner.slot));
       return count < Eviction::kBatch;
     });
   }

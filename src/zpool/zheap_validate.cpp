@@ -23,7 +23,7 @@ Status ZheapPool::validate() const noexcept {
     for (std::uint32_t n = 0; n < blocks_.size(); ++n) {
       if (blocks_[n].is(HeapBlockInfo::State::none) || !blocks_.is_whole(n)) continue;
       pages += blocks_[n].pages;
-      owned += find_owner(HeapPlace(n, 0)) == ObjectEngine::kNoSlot ? 0U : 1U;
+      owned += find_owner(HeapPlace(n, 0)).slot == ObjectEngine::kNoSlot ? 0U : 1U;
     }
     sound = sound && pages == total_pages() && validate_slots(stopped, owned) &&
             self.engine_.validate(stopped, owned);
@@ -37,7 +37,7 @@ bool ZheapPool::validate_owners(std::uint32_t number, std::size_t* owned) const 
   const HeapBlock block = blocks_.block(number);
   for (unsigned at = 0; !block.is_end(at); at = block.next(at)) {
     if (!block.is_used(at)) continue;
-    const std::uint32_t slot = find_owner(HeapPlace(number, at));
+    const std::uint32_t slot = find_owner(HeapPlace(number, at)).slot;
     if (slot == ObjectEngine::kNoSlot) continue;
     const HeapPlace place(engine_.slot(slot).load(std::memory_order_relaxed));
     if (place.slack_bytes() >= HeapBlock::bytes_in(block.length(at))) return false;

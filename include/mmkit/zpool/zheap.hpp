@@ -288,7 +288,12 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
       MMKIT_REQUIRES(shard.lock);
   enum class Step { moved, passed, no_room };
   Step empty_one(HeapShard& shard, Closed& closed) noexcept MMKIT_REQUIRES(shard.lock);
-  std::uint32_t find_owner(HeapPlace place) const noexcept;
+  // The slot of the live object at a place, and its word as of when it was found to be that.
+  struct Owner {
+    std::uint32_t slot = ObjectEngine::kNoSlot;
+    std::uint64_t word = 0;
+  };
+  Owner find_owner(HeapPlace place) const noexcept;
   void compact_shard(HeapShard& shard) noexcept;
 
   // zheap_shrink.cpp
