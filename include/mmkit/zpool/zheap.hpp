@@ -42,7 +42,7 @@
 // Locking:    what waits, evictions (pool) > shard (zpool_class; one at a time but for validate() and fork; others
 //             by try_lock) > numbers and free slots (zpool_slots) > page source. The page source is
 //             called without the shard's lock, but for nowait requests: they never wait.
-// Complexity: O(1) and at most two moves; compact() O(objects moved), shrink() O(blocks) a batch
+// Complexity: O(1) and two moves a shard; compact() O(objects moved), shrink() O(blocks) a batch
 #pragma once
 
 #include <atomic>
