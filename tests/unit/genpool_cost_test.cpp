@@ -105,7 +105,9 @@ TEST(GenPoolCost, BestFitAmongThousandsOfLongRunsLooksAtFew) {
   constexpr std::size_t kGranules = std::size_t{1} << 23;
   for (const auto& [low, high] : {std::pair<std::size_t, std::size_t>{600, 800}, {600, 6000}}) {
     std::mt19937_64 random(low + high);
-    const auto size = [&, low = low, high = high] { return low + random() % (high - low + 1); };
+    const auto size = [&, least = low, most = high] {
+      return least + random() % (most - least + 1);
+    };
     const auto pool = GenPool::create({.fit = BestFit{}}).value();
     ASSERT_TRUE(pool->add_chunk({.start = 0, .size_bytes = kGranules}));
     std::vector<std::pair<std::uintptr_t, std::size_t>> live;
