@@ -331,6 +331,13 @@ void ZheapPool::fetch_neighbours(const Released& one) noexcept {
 std::size_t ZheapPool::release(HeapShard& shard, const Released& one, Closed& closed) noexcept {
   // An object that wrote beyond its end is noticed here, before anything is built on what it wrote.
   MMKIT_CHECK(is_extent_of(one.slot, one.place));
+  if constexpr (MMKIT_CHECK_LEVEL >= 2) {
+    unsigned used = 0;
+    const bool block_is_whole =
+        one.info->is_whole ||
+        (HeapBlock(one.info->data).validate(one.info->granules(), &used) && used == one.info->used);
+    MMKIT_CHECK(block_is_whole);
+  }
   const bool is_evicted = one.info->is(HeapBlockInfo::State::evicted);
   if (one.info->is_whole) [[unlikely]] {
     one.info->used = 0;

@@ -317,7 +317,7 @@ TEST_P(ZpoolDeathTest, AnOverrunOfThePageBeforeIsFoundInAuditBuilds) {
           pool_->map(handle).bytes().data()[-1] ^= std::byte{1};
           pool_->free(handle);
         },
-        "check failed: red_zone_is_whole");
+        "check failed: (red_zone|block)_is_whole");
   }
   pool_->free(handle);
 }
