@@ -24,23 +24,58 @@ void pause() noexcept {
 #endif
 }
 
+// One round of waiting after another: each gives way to more.
+class Patience {
+ public:
+  Patience() noexcept : errno_(errno) {}
+  Patience(const Patience&) = delete;
+  Patience& operator=(const Patience&) = delete;
+  ~Patience() { errno = errno_; }
+
+  void rest() noexcept {
+    if (round_ < kSpins) {
+      pause();
+    } else if (round_ < kSpins + kYields) {
+      ::sched_yield();
+    } else {
+      const timespec rest{0, sleep_ns_};
+      ::nanosleep(&rest, nullptr);
+      sleep_ns_ = std::min(sleep_ns_ * 2, kLongestSleepNs);
+    }
+    ++round_;
+  }
+  /// Whether everybody else who waits must have looked meanwhile.
+  bool is_over() const noexcept { return sleep_ns_ == kLongestSleepNs; }
+
+ private:
+  const int errno_;
+  unsigned round_ = 0;
+  long sleep_ns_ = kShortestSleepNs;
+};
+
 }  // namespace
 
 void ShortLock::wait() noexcept {
-  const int saved_errno = errno;
-  long sleep_ns = kShortestSleepNs;
-  for (unsigned round = 0; !take(); ++round) {
-    if (round < kSpins) {
-      pause();
-    } else if (round < kSpins + kYields) {
-      ::sched_yield();
-    } else {
-      const timespec rest{0, sleep_ns};
-      ::nanosleep(&rest, nullptr);
-      sleep_ns = std::min(sleep_ns * 2, kLongestSleepNs);
+  for (Patience patience; !take(); patience.rest()) {
+    // Written only when it changes: the holder's release writes the same line.
+    if (wanted_.load(std::memory_order_relaxed) == 0) wanted_.store(1, std::memory_order_relaxed);
+  }
+  wanted_.store(0, std::memory_order_relaxed);
+  served_.fetch_add(1, std::memory_order_relaxed);
+}
+
+// Bounded: who wanted it may be a thread of the parent of this process.
+void ShortLock::let_another_in() noexcept {
+  MMKIT_MUTATE(MMKIT_MUTANT_short_lock_gives_no_way, , return;)
+  const std::uint8_t served = served_.load(std::memory_order_relaxed);
+  for (Patience patience; wanted_.load(std::memory_order_relaxed) != 0 &&
+                          served_.load(std::memory_order_relaxed) == served;
+       patience.rest()) {
+    if (patience.is_over()) {
+      wanted_.store(0, std::memory_order_relaxed);
+      return;
     }
   }
-  errno = saved_errno;
 }
 
 }  // namespace mmkit

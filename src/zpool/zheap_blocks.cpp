@@ -84,7 +84,6 @@ void ZheapPool::add_whole(HeapShard&, std::uint32_t number, std::uint32_t slot) 
   info.used = 1;
   info.become(HeapBlockInfo::State::open);
   pages_.fetch_add(info.pages, std::memory_order_relaxed);
-  whole_pages_.fetch_add(info.pages, std::memory_order_relaxed);
 }
 
 PageRun ZheapPool::run_of(std::uint32_t number) const noexcept {
@@ -102,7 +101,6 @@ void ZheapPool::close(HeapShard& shard, std::uint32_t number, Closed& closed) no
 void ZheapPool::close_whole(std::uint32_t number, Closed& closed) noexcept {
   blocks_[number].become(HeapBlockInfo::State::none);
   pages_.fetch_sub(blocks_[number].pages, std::memory_order_seq_cst);  // see fit_waiting_to_size()
-  whole_pages_.fetch_sub(blocks_[number].pages, std::memory_order_relaxed);
   closed.push(blocks_, number);
 }
 
@@ -122,23 +120,14 @@ std::size_t ZheapPool::give_some_pages(Closed& closed) noexcept {
 void ZheapPool::activate_shards() noexcept {
   const unsigned wanted = static_cast<unsigned>(
       std::clamp<std::size_t>(total_pages() / kPagesPerShard, 1, most_shards_));
-  unsigned active = active_.load(std::memory_order_relaxed);
-  while (active < wanted) {
-    if (shards_[active].load(std::memory_order_relaxed) == nullptr) {
-      auto* const fresh = new (std::nothrow) HeapShard(blocks_);
-      if (fresh == nullptr) return;
-      HeapShard* none = nullptr;
-      // Another thread may have been first. Release: pairs with shard().
-      if (!shards_[active].compare_exchange_strong(none, fresh, std::memory_order_release,
-                                                   std::memory_order_relaxed)) {
-        delete fresh;
-      }
-    }
-    // Release: pairs with shard_here(). A failure says how many there are by now.
-    if (active_.compare_exchange_strong(active, active + 1, std::memory_order_release,
-                                        std::memory_order_relaxed)) {
-      ++active;
-    }
+  if (active_.load(std::memory_order_relaxed) >= wanted) return;
+  // Who holds all shards holds this, so that there is none but those.
+  MutexLock lock(evictions_mutex_);
+  for (unsigned active = active_.load(std::memory_order_relaxed); active < wanted; ++active) {
+    auto* const fresh = new (std::nothrow) HeapShard(blocks_);
+    if (fresh == nullptr) return;
+    shards_[active].store(fresh, std::memory_order_release);  // pairs with shard()
+    active_.store(active + 1, std::memory_order_release);     // pairs with shard_here()
   }
 }
 

@@ -27,6 +27,8 @@ constexpr unsigned kMostWithoutRoom = 4;
 
 // While the shard owes more, frees come by as well.
 void ZheapPool::pay(HeapShard& shard, Closed& closed) noexcept {
+  // A victim of a compaction is no debt.
+  if (params_.floor == 0) return;
   // While somebody evicts, what is owed waits.
   if (evicting_.load(std::memory_order_relaxed) != 0) return;
   bool owes = false;
@@ -174,6 +176,7 @@ void ZheapPool::compact_shard(HeapShard& shard) noexcept {
     }
     give_pages(closed);
     if (is_over) return;
+    shard.lock.give_way();
   }
 }
 

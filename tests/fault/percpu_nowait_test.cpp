@@ -94,6 +94,18 @@ void fault_the_code_in(PercpuBacking backing) {
   for (const auto p : objects) other->free(p);
 }
 
+// The operating system moves pages of its own accord now and then, and whoever touches one meanwhile
+// counts a fault: what we cause shows in every process that does the same.
+constexpr int kFaulted = 2;
+template <typename Body>
+int run_in_quiet_child(const Body& body) {
+  int code = kFaulted;
+  for (int attempt = 0; attempt < 3 && code == kFaulted; ++attempt) {
+    code = testing::run_in_child(body);
+  }
+  return code;
+}
+
 class PercpuNowait : public ::testing::TestWithParam<PercpuBacking> {
  protected:
   static std::unique_ptr<PercpuAllocator> make_fresh() { return make(GetParam()); }
@@ -105,13 +117,13 @@ TEST_P(PercpuNowait, MakesNoSystemCallAndNoFaultInAFreshAllocator) {
   if (testing::kSanitized || MMKIT_CHECK_LEVEL >= 2) {
     GTEST_SKIP() << "sanitizers and audits make calls of their own";
   }
-  EXPECT_EQ(testing::run_in_child([] {
+  EXPECT_EQ(run_in_quiet_child([] {
               fault_the_code_in(GetParam());
               const auto allocator = make_fresh();
               Objects objects;
               std::uint64_t faults = 0;
               if (allocate_all(*allocator, objects, &faults) != 0) return 1;
-              return faults == 0 ? 0 : 2;
+              return faults == 0 ? 0 : kFaulted;
             }),
             0);
   EXPECT_EQ(testing::run_in_child([] {
@@ -143,13 +155,13 @@ TEST_P(PercpuNowait, MakesNoSystemCallAndNoFaultWhenObjectsWereFreed) {
     }
     return allocator;
   };
-  EXPECT_EQ(testing::run_in_child([&] {
+  EXPECT_EQ(run_in_quiet_child([&] {
               fault_the_code_in(GetParam());
               const auto allocator = used();
               Objects objects;
               std::uint64_t faults = 0;
               if (allocate_all(*allocator, objects, &faults) != 0) return 1;
-              return faults == 0 ? 0 : 2;
+              return faults == 0 ? 0 : kFaulted;
             }),
             0);
   EXPECT_EQ(testing::run_in_child([&] {

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <mmkit/base/fork.hpp>
 #include <mmkit/base/mutex.hpp>
@@ -142,6 +143,63 @@ TEST(ShortLockStress, LosesNoIncrementHoweverTheLocksAreTaken) {
 
 TEST(ShortLockStress, LosesNoIncrementAtFullSpeed) {
   count_as_fast_as_can_be<ShortLock, ShortLockGuard>();
+}
+
+// Who takes a lock over and over, for so long that others sleep, lets them in all the same.
+TEST(ShortLockStress, WhoGivesWayLetsOthersIn) {
+  constexpr unsigned kWanted = 50;
+  constexpr unsigned kMostSlices = 20'000;  // a second
+  constexpr auto kSlice = std::chrono::microseconds(50);
+  ShortLock lock(LockRank::leaf);
+  std::atomic<unsigned> slices{0}, had{0};
+  std::atomic<bool> is_over{false};
+  Threads threads;
+  threads.add([&] {
+    while (had < kWanted && !is_over) {
+      // Once a slice: what is had between two of them says nothing.
+      for (const unsigned begun = slices; slices == begun && !is_over;) std::this_thread::yield();
+      const ShortLockGuard guard(lock);
+      ++had;
+    }
+  });
+  while (had < kWanted && slices < kMostSlices) {
+    {
+      const ShortLockGuard guard(lock);
+      ++slices;
+      const auto end = std::chrono::steady_clock::now() + kSlice;
+      while (std::chrono::steady_clock::now() < end) {
+      }
+    }
+    lock.give_way();
+  }
+  is_over = true;
+  threads.join();
+  EXPECT_EQ(had, kWanted) << "in " << slices << " slices";
+}
+
+// A thread of the parent that waited when a child was made never comes: the child goes on.
+TEST(ShortLockStress, GivesUpOnWhoIsNotInThisProcess) {
+  ShortLock lock(LockRank::leaf);
+  std::atomic<bool> is_held{false}, is_over{false};
+  std::atomic<unsigned> waits{0};
+  Threads threads;
+  threads.add([&] {
+    const ShortLockGuard guard(lock);
+    for (is_held = true; !is_over;) std::this_thread::yield();
+  });
+  while (!is_held) std::this_thread::yield();
+  threads.add([&] {
+    ++waits;
+    const ShortLockGuard guard(lock);
+  });
+  while (waits == 0) std::this_thread::yield();
+  std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_EQ(testing::run_in_child([&lock] {
+              for (int i = 0; i < 1000; ++i) lock.give_way();
+              return 0;
+            }),
+            0);
+  is_over = true;
 }
 
 // A ring of four places between producers and consumers: each number comes out once.

@@ -7,6 +7,9 @@
 // letting go is one plain store: half the cost of a mutex, and legal where no system call may be
 // made (Gfp::nowait), which the release of a mutex with a sleeping waiter is not. In a process of
 // one thread even the read-modify-write is saved, as the C library does for its own.
+//
+// Unfair: who lets go and takes it again at once is nearly always first. A thread that does so many
+// times in a row calls give_way() in between.
 // Invariants: 1 state_ is 1 while somebody holds the lock, else 0
 // Locking:    the rank order of lock_rank.hpp, checked at MMKIT_CHECK_LEVEL 1 and above
 #pragma once
@@ -65,6 +68,12 @@ class MMKIT_CAPABILITY("mutex") ShortLock {
     if (!take()) wait();
   }
 
+  /// Lets one of those who wait be next, if there are any. By a thread that does not hold the lock.
+  /// Waits for no longer than a holder needs, or a waiter to wake up: about a millisecond.
+  void give_way() noexcept MMKIT_EXCLUDES(this) {
+    if (wanted_.load(std::memory_order_relaxed) != 0) let_another_in();  // relaxed: a hint
+  }
+
   LockRank rank() const noexcept { return rank_; }
 
  private:
@@ -85,8 +94,12 @@ class MMKIT_CAPABILITY("mutex") ShortLock {
                                           std::memory_order_relaxed);
   }
   void wait() noexcept;
+  void let_another_in() noexcept;
 
   std::atomic<std::uint32_t> state_{0};
+  // Hints, for give_way(): whether somebody waits, who says so again each time he looks; and how many
+  // have waited and got it.
+  std::atomic<std::uint8_t> wanted_{0}, served_{0};
   LockRank rank_;
 };
 

@@ -263,7 +263,7 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
     return closed.empty() ? 0 : give_some_pages(closed);
   }
   std::size_t give_some_pages(Closed& closed) noexcept;
-  void activate_shards() noexcept;
+  void activate_shards() noexcept MMKIT_EXCLUDES(evictions_mutex_);
 
   // zheap_evacuate.cpp: moves
   // Less in use than the floor says, or nearly so: moves begin a little ahead of it.
@@ -341,8 +341,7 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
   std::atomic<std::uint32_t> evicting_{0};            // threads that shrink
   UseClock clock_;
   alignas(64) std::atomic<std::size_t> pages_{0};
-  std::atomic<std::size_t> whole_pages_{0};  // of these, of objects that have pages of their own
-  std::atomic<std::uint32_t> granted_{0};    // what a CPU may let wait, at most
+  std::atomic<std::uint32_t> granted_{0};  // what a CPU may let wait, at most
   std::atomic<std::uint64_t> failures_{0}, evicted_{0}, moved_{0}, passed_{0}, emptied_{0};
   std::atomic<std::uint64_t> bytes_released_{0};
   std::atomic<std::uint64_t> allocations_aside_{0}, bytes_aside_{0};  // of calls that must not wait
