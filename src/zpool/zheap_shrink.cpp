@@ -135,22 +135,20 @@ bool ZheapPool::evict_objects(Eviction& eviction) noexcept {
     for_each_owner(eviction.number, eviction.cursor, [&](unsigned at, const Owner& owner) {
       eviction.cursor = at + 1;
       // With the generation that it had here: by now the slot may be another object's, elsewhere.
-      MMKIT_MUTATE(MMKIT_MUTANT_zheap_asks_for_another, , detail::hold_window_open();)
-      handles[count++] = MMKIT_MUTATE(
-          MMKIT_MUTANT_zheap_asks_for_another,
-          handle_bits::make(engine_.tag(),
-                            static_cast<std::uint32_t>(slot_word::generation_of(owner.word)),
-                            owner.slot),
-          engine_.handle_of(owner.slot));
+      handles[count++] = handle_bits::make(
+          engine_.tag(), static_cast<std::uint32_t>(slot_word::generation_of(owner.word)),
+          owner.slot);
       return count < Eviction::kBatch;
     });
   }
   std::uint64_t evicted = 0;
   bool goes_on = count != 0;
   for (unsigned i = 0; i < count; ++i) {
-    if (!engine_.is_live(handles[i])) continue;
-    const Status given_up = evict_(handles[i]);
-    if (MMKIT_MUTATE(MMKIT_MUTANT_zheap_trusts_a_liar, engine_.is_live(handles[i]), !given_up)) {
+    const Handle handle = MMKIT_MUTATE(MMKIT_MUTANT_zheap_asks_for_another, handles[i],
+                                       engine_.handle_of(handle_bits::index(handles[i])));
+    if (!engine_.is_live(handle)) continue;
+    const Status given_up = evict_(handle);
+    if (MMKIT_MUTATE(MMKIT_MUTANT_zheap_trusts_a_liar, engine_.is_live(handle), !given_up)) {
       goes_on = false;
       break;
     }

@@ -414,6 +414,93 @@ TEST(ZheapValid, AtEveryInstantWhileWholePagesComeAndGo) {
   EXPECT_EQ(source->stats().held_pages, 0u);
 }
 
+// ---------------------------------------------------------------- evictions
+
+// Runs that begin where a block of any size would: so an address says which block it is in.
+class AlignedSource final : public PageSource {
+ public:
+  explicit AlignedSource(PageSource& source) : source_(source) {}
+  Result<PageRun> allocate_pages(const PageRequest& request) noexcept override {
+    PageRequest aligned = request;
+    aligned.align_pages = HeapBlock::kMostPages;
+    return source_.allocate_pages(aligned);
+  }
+  void free_pages(PageRun run) noexcept override { source_.free_pages(run); }
+  PageSourceStats stats() const noexcept override { return source_.stats(); }
+
+ private:
+  PageSource& source_;
+};
+
+// While one thread evicts, others free what it is about to ask for, and store something else in the same
+// slot at once. It asks for all objects of one block before it goes on to another, and none of them
+// stays: who asks for an older object of a block that it had left was astray in between.
+TEST(ZheapEviction, AsksForTheObjectsOfOneBlockAtATime) {
+  constexpr std::uint64_t kEmpty = 0, kTaken = 1;
+  struct Place {
+    std::atomic<std::uint64_t> handle{kEmpty};
+    std::atomic<std::uint64_t> born{0};
+  };
+  const std::uint64_t shrinks = scaled(6000, 1500);
+  const auto simulated = make_source();
+  AlignedSource source(*simulated);
+  std::array<Place, 48> places;
+  std::unique_ptr<Zpool> pool;
+  std::atomic<std::uint64_t> now{1}, astray{0};
+  std::uint64_t begun = 0;             // of this shrink
+  std::vector<std::uintptr_t> blocks;  // of the objects that it asked for, one a change
+  const auto note = [&](const Mapping& mapping, bool is_old) {
+    const auto at = reinterpret_cast<std::uintptr_t>(mapping.const_bytes().data());
+    const std::uintptr_t block = at / (HeapBlock::kMostPages * kPageSize);
+    if (!blocks.empty() && blocks.back() == block) return;
+    if (is_old && std::find(blocks.begin(), blocks.end(), block) != blocks.end()) ++astray;
+    blocks.push_back(block);
+  };
+  ZpoolOptions options;
+  options.pages = &source;
+  options.evict = [&](Zpool&, Handle handle) -> Status {
+    const auto found = std::find_if(places.begin(), places.end(), [&](const Place& place) {
+      return place.handle == static_cast<std::uint64_t>(handle);
+    });
+    if (found != places.end()) {
+      const bool is_old = found->born < begun;
+      if (const auto mapping = pool->try_map(handle, MapMode::read_only)) note(*mapping, is_old);
+      auto number = static_cast<std::uint64_t>(handle);
+      if (found->handle.compare_exchange_strong(number, kEmpty)) return pool->try_free(handle);
+    }
+    while (pool->try_map(handle, MapMode::read_only)) std::this_thread::yield();
+    return {};  // by who took it first
+  };
+  pool = Zpool::create("zheap", std::move(options)).value();
+  std::atomic<bool> is_over{false};
+  const auto store_again = [&](Place& place, std::size_t size_bytes) {
+    const std::uint64_t number = place.handle.exchange(kTaken);
+    if (number == kTaken) return;
+    // Mapped by who is asked to give it up, perhaps.
+    while (number != kEmpty && !pool->try_free(Handle{number})) std::this_thread::yield();
+    const auto fresh = static_cast<std::uint64_t>(pool->allocate(size_bytes).value());
+    place.born = ++now;
+    place.handle = fresh;
+  };
+  run_threads(3, [&](unsigned t) {
+    std::mt19937_64 random(testing::test_seed(t));
+    while (t != 0 && !is_over) {
+      store_again(places[random() % places.size()], 900 + random() % 2000);
+    }
+    for (std::uint64_t i = 0; t == 0 && i < shrinks; ++i) {
+      while (pool->stats().objects < places.size() / 2) std::this_thread::yield();
+      blocks.clear();
+      begun = ++now;
+      static_cast<void>(pool->shrink(1));
+    }
+    is_over = true;
+  });
+  EXPECT_EQ(astray.load(), 0u) << "of " << pool->stats().evicted << " objects";
+  for (const Place& place : places) {
+    if (place.handle != kEmpty) pool->free(Handle{place.handle.load()});
+  }
+}
+
 // ---------------------------------------------------------------- what waits
 
 // Threads fill a pool until extents may wait on their CPUs, and empty it together: whoever notices that
