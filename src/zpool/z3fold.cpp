@@ -8,30 +8,14 @@
 #include <new>
 #include <utility>
 
+#include "zpool/driver_of.hpp"
 #include "zpool/params.hpp"
 #include "zpool/z3fold_internal.hpp"
 
 namespace mmkit {
-namespace {
-
-class Z3foldDriver final : public ZpoolDriver {
- public:
-  std::string_view type() const noexcept override { return Z3foldPool::kType; }
-  DriverTraits traits() const noexcept override { return Z3foldPool::kTraits; }
-  Result<std::unique_ptr<ZpoolBackend>> create_pool(BackendEnv&& env) const noexcept override {
-    Result<std::unique_ptr<Z3foldPool>> pool = Z3foldPool::create(std::move(env));
-    if (!pool) return fail(pool.error());
-    return std::unique_ptr<ZpoolBackend>(*std::move(pool));
-  }
-};
-
-}  // namespace
 
 const ZpoolDriver& z3fold_driver() noexcept {
-  // In memory that nobody destroys: a pool of static life may outlive everything that is.
-  alignas(Z3foldDriver) static std::byte memory[sizeof(Z3foldDriver)];
-  static const Z3foldDriver& driver = *::new (static_cast<void*>(memory)) Z3foldDriver;
-  return driver;
+  return driver_of<Z3foldPool>();
 }
 
 // ---------------------------------------------------------------- life

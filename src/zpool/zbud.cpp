@@ -9,6 +9,7 @@
 #include <new>
 #include <utility>
 
+#include "zpool/driver_of.hpp"
 #include "zpool/params.hpp"
 
 namespace mmkit {
@@ -27,24 +28,10 @@ bool red_zone_is_whole(const ZbudPage& page) noexcept {
                      [](std::byte b) { return b == std::byte{kRedZoneByte}; });
 }
 
-class ZbudDriver final : public ZpoolDriver {
- public:
-  std::string_view type() const noexcept override { return ZbudPool::kType; }
-  DriverTraits traits() const noexcept override { return ZbudPool::kTraits; }
-  Result<std::unique_ptr<ZpoolBackend>> create_pool(BackendEnv&& env) const noexcept override {
-    Result<std::unique_ptr<ZbudPool>> pool = ZbudPool::create(std::move(env));
-    if (!pool) return fail(pool.error());
-    return std::unique_ptr<ZpoolBackend>(*std::move(pool));
-  }
-};
-
 }  // namespace
 
 const ZpoolDriver& zbud_driver() noexcept {
-  // In memory that nobody destroys: a pool of static life may outlive everything that is.
-  alignas(ZbudDriver) static std::byte memory[sizeof(ZbudDriver)];
-  static const ZbudDriver& driver = *::new (static_cast<void*>(memory)) ZbudDriver;
-  return driver;
+  return driver_of<ZbudPool>();
 }
 
 struct ZbudPool::Eviction : ListNode<> {

@@ -33,11 +33,6 @@ static_assert(!fills_pages(kMostPlain) && fills_pages(kMostPlain + 1));
 
 // ---------------------------------------------------------------- allocate
 
-Failure ZheapPool::failed(Errc why) noexcept {
-  failures_.fetch_add(1, std::memory_order_relaxed);  // a number on its own
-  return fail(why);
-}
-
 Result<Handle> ZheapPool::add(std::size_t size_bytes, Gfp gfp, const std::byte* object) noexcept {
   // Nothing special about the request: a slot that this CPU has, a hole of its shard.
   const bool is_plain = size_bytes - 1 < kMostPlain && !has(gfp | gfp_, Gfp::zero | Gfp::nowait);
@@ -88,12 +83,7 @@ Result<Handle> ZheapPool::add_slowly(std::size_t size_bytes, Gfp gfp,
   } else if (has(gfp, Gfp::zero)) {
     std::memset(blocks_.object(*place).data(), 0, size_bytes);
   }
-  if (!nowait || engine_.stacks().ready_now()) {
-    engine_.stacks().count_allocation(size_bytes);
-  } else {  // this CPU's counts may not be in memory
-    allocations_aside_.fetch_add(1, std::memory_order_relaxed);
-    bytes_aside_.fetch_add(size_bytes, std::memory_order_relaxed);
-  }
+  count_allocation(size_bytes, !nowait || engine_.stacks().ready_now());
   return publish(index, *place);
 }
 
@@ -224,10 +214,7 @@ HeapPlace ZheapPool::take_in(HeapShard& home, std::uint32_t number, unsigned gra
 // ---------------------------------------------------------------- free
 
 Status ZheapPool::free_slowly(Handle handle) noexcept {
-  ObjectEngine::Slot* slot = engine_.find(handle);
-  if (slot == nullptr) return fail(Errc::invalid_argument);
-  const Result<std::uint64_t> word = engine_.pins().take(handle, *slot, slot_word::kCached);
-  if (!word) return fail(word.error());
+  if (const Result<std::uint64_t> word = take_slowly(handle); !word) return fail(word.error());
   engine_.stacks().count_free(0);
   return give_back(handle_bits::index(handle));
 }
@@ -378,27 +365,17 @@ std::size_t ZheapPool::withdraw_all() noexcept {
 // ---------------------------------------------------------------- map
 
 Result<std::span<std::byte>> ZheapPool::map_slowly(Handle handle) noexcept {
-  ObjectEngine::Slot* slot = engine_.find(handle);
-  if (slot == nullptr) return fail(Errc::not_found);
-  const Result<std::uint64_t> word = engine_.pins().pin(handle, *slot);
+  const Result<std::uint64_t> word = pin_slowly(handle);
   if (!word) return fail(word.error());
   return bytes_of(*word);
-}
-
-void ZheapPool::unmap_slowly(Handle handle) noexcept {
-  ObjectEngine::Slot* slot = engine_.find(handle);
-  if (slot == nullptr || !engine_.pins().unpin(handle, *slot)) report_not_mapped(handle);
 }
 
 // ---------------------------------------------------------------- use
 
 void ZheapPool::touch(Handle handle) noexcept {
-  const ObjectEngine::Slot* slot = engine_.find(handle);
-  if (slot == nullptr) return;
-  const std::uint64_t word = slot->load(std::memory_order_relaxed);
-  const bool lives = slot_word::has_name(engine_.tag(), handle, word) &&
-                     slot_word::state_of(word) >= slot_word::kBusy;
-  if (lives) note_use(blocks_[HeapPlace(word).block()]);
+  if (const std::uint64_t word = find_live(handle); word != 0) {
+    note_use(blocks_[HeapPlace(word).block()]);
+  }
 }
 
 }  // namespace mmkit

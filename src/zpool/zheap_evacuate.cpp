@@ -148,11 +148,11 @@ ZheapPool::Owner ZheapPool::find_owner(HeapPlace place) const noexcept {
 
 Result<std::size_t> ZheapPool::compact() noexcept {
   // Acquire and release: one compaction after another.
-  if (compacting_.exchange(true, std::memory_order_acquire)) return std::size_t{0};
+  if (!begin_compaction()) return std::size_t{0};
   const std::size_t before = total_pages();
   withdraw_all();
   for (unsigned s = 0; s < active_.load(std::memory_order_acquire); ++s) compact_shard(shard(s));
-  compacting_.store(false, std::memory_order_release);
+  end_compaction();
   const std::size_t after = total_pages();
   return before > after ? before - after : 0;
 }

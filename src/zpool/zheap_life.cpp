@@ -7,6 +7,7 @@
 #include <new>
 #include <utility>
 
+#include "zpool/driver_of.hpp"
 #include "zpool/params.hpp"
 #include "zpool/zheap_eviction.hpp"
 
@@ -15,17 +16,6 @@ namespace {
 
 // How far above the floor moves begin: what is owed takes some calls, in which others free.
 constexpr double kAhead = 0.004;
-
-class ZheapDriver final : public ZpoolDriver {
- public:
-  std::string_view type() const noexcept override { return ZheapPool::kType; }
-  DriverTraits traits() const noexcept override { return ZheapPool::kTraits; }
-  Result<std::unique_ptr<ZpoolBackend>> create_pool(BackendEnv&& env) const noexcept override {
-    Result<std::unique_ptr<ZheapPool>> pool = ZheapPool::create(std::move(env));
-    if (!pool) return fail(pool.error());
-    return std::unique_ptr<ZpoolBackend>(*std::move(pool));
-  }
-};
 
 // A decimal fraction between 0 and `most`.
 Result<double> parse_fraction(std::string_view text, double most) noexcept {
@@ -41,10 +31,7 @@ Result<double> parse_fraction(std::string_view text, double most) noexcept {
 }  // namespace
 
 const ZpoolDriver& zheap_driver() noexcept {
-  // In memory that nobody destroys: a pool of static life may outlive everything that is.
-  alignas(ZheapDriver) static std::byte memory[sizeof(ZheapDriver)];
-  static const ZheapDriver& driver = *::new (static_cast<void*>(memory)) ZheapDriver;
-  return driver;
+  return driver_of<ZheapPool>();
 }
 
 // ---------------------------------------------------------------- life
@@ -85,22 +72,15 @@ Result<std::unique_ptr<ZheapPool>> ZheapPool::create(BackendEnv&& env) noexcept 
 }
 
 ZheapPool::ZheapPool(BackendEnv&& env, const Params& params) noexcept
-    : params_(params),
-      gfp_(env.gfp),
-      source_(*env.pages),
-      evict_(std::move(env.evict)),
-      engine_(env.pool_tag) {}
+    : EnginePool(kType, std::move(env)), params_(params) {}
 
 // Everything that can fail once the object stands; the destructor undoes as much as was done.
 Status ZheapPool::start(std::string_view name) noexcept {
-  name_.reset(new (std::nothrow) char[name.size() + 1]);
-  auto* const first = new (std::nothrow) HeapShard(blocks_);
-  shards_[0].store(first, std::memory_order_release);  // pairs with shard()
-  if (name_ == nullptr || first == nullptr) return fail(Errc::out_of_memory);
-  std::copy(name.begin(), name.end(), name_.get());
-  name_bytes_ = name.size();
   const std::size_t record_bytes = kWaiting + CpuStacks::stack_bytes(kMostWaiting);
-  if (Status ready = engine_.start(record_bytes); !ready) return ready;
+  if (Status ready = begin_life(name, record_bytes); !ready) return ready;
+  auto* const first = new (std::nothrow) HeapShard(blocks_);
+  if (first == nullptr) return fail(Errc::out_of_memory);
+  shards_[0].store(first, std::memory_order_release);  // pairs with shard()
   most_shards_ = std::min(engine_.stacks().cpus(), kMostShards);
   {
     ShortLockGuard lock(first->lock);
@@ -109,13 +89,11 @@ Status ZheapPool::start(std::string_view name) noexcept {
   const Result<std::uint32_t> number = blocks_.take_number(/*nowait=*/false);
   if (!number) return fail(number.error());
   blocks_.give_number(*number);
-  return join_fork(LockRank::pool);
+  return take_part_in_forks();
 }
 
 ZheapPool::~ZheapPool() {
-  leave_fork();
-  if (shards_[0].load(std::memory_order_relaxed) == nullptr) return;  // it never began
-  report_leftovers();
+  end_life();
   for (std::atomic<HeapShard*>& at : shards_) {
     HeapShard* const shard = at.load(std::memory_order_relaxed);
     if (shard == nullptr) continue;
@@ -129,25 +107,6 @@ ZheapPool::~ZheapPool() {
       source_.free_pages(run_of(n));
     }
   }
-}
-
-// Misuse or a leak, told without a lock: a handler may look at the pool.
-void ZheapPool::report_leftovers() const noexcept {
-  if (name_ == nullptr || engine_.slots() == 0) return;  // it never began
-  const std::size_t objects = stats().objects;
-  if (objects == 0) return;
-  const std::string_view name(name_.get(), name_bytes_);
-  // In the child of a fork a mapping may be that of a thread which is not there.
-  const Handle mapped = inherited_ ? Handle::none : engine_.first_pinned();
-  if (mapped != Handle::none) {
-    report_failure({kType, name, "pool destroyed with live mapping", handle_bits::raw(mapped)});
-  }
-  report_leak({kType, name, "objects left at destruction", objects});
-}
-
-void ZheapPool::report_not_mapped(Handle handle) const noexcept {
-  report_failure(
-      {kType, {name_.get(), name_bytes_}, "handle not mapped", handle_bits::raw(handle)});
 }
 
 // ---------------------------------------------------------------- fork
@@ -182,23 +141,11 @@ void ZheapPool::unlock_after_fork() noexcept {
   waiting_.unlock();
 }
 
-// What other threads of the parent were doing ends here: their compaction, their evictions. What they
-// had in their hands stays in use for ever.
 void ZheapPool::on_child() noexcept {
-  inherited_ = true;
-  engine_.on_child();
-  compacting_.store(false, std::memory_order_relaxed);
+  begin_in_child();
   evicting_.store(0, std::memory_order_relaxed);
-  while (true) {
-    Eviction* others = nullptr;
-    {
-      MutexLock lock(evictions_mutex_);
-      for (Eviction* at = evictions_.front(); at != nullptr; at = evictions_.next(*at)) {
-        if (::pthread_equal(at->thread, ::pthread_self()) == 0) others = at;
-      }
-    }
-    if (MMKIT_MUTATE(MMKIT_MUTANT_zheap_evictions_stay_in_child, others == nullptr, true)) return;
-    static_cast<void>(end_eviction(*others));
+  while (Eviction* const others = eviction_of_another()) {
+    static_cast<void>(end_eviction(static_cast<BlockEviction&>(*others)));
   }
 }
 
@@ -209,7 +156,7 @@ std::size_t ZheapPool::metadata_bytes() const noexcept {
   for (unsigned s = 0; s < active_.load(std::memory_order_acquire); ++s) {
     of_shards += shard(s).bytes();
   }
-  return sizeof(*this) + name_bytes_ + 1 + engine_.metadata_bytes() + blocks_.bytes() + of_shards;
+  return sizeof(*this) + shared_metadata_bytes() + blocks_.bytes() + of_shards;
 }
 
 ZheapDensity ZheapPool::density() const noexcept {
@@ -246,37 +193,17 @@ std::uint64_t ZheapPool::waiting_bytes() const noexcept {
 
 ZpoolStats ZheapPool::stats() const noexcept {
   const std::uint64_t waiting = waiting_bytes();
-  const std::uint64_t released = bytes_released_.load(std::memory_order_relaxed);
-  const CpuStacks::Counts counts = engine_.stacks().counts();
-  const std::uint64_t allocations =
-      counts.allocations + allocations_aside_.load(std::memory_order_relaxed);
-  const std::uint64_t bytes =
-      counts.bytes + bytes_aside_.load(std::memory_order_relaxed) - released - waiting;
-  const std::size_t pages = total_pages();
-  std::size_t compactable = 0;
+  ZpoolStats stats = count(bytes_released_.load(std::memory_order_relaxed) + waiting);
+  stats.metadata_bytes = metadata_bytes();
   for (unsigned s = 0; s < active_.load(std::memory_order_acquire); ++s) {
     const HeapShard& each = shard(s);
     const std::size_t used = each.used(), held = each.held();
     const std::size_t needed = used + used / kOutOfReachShare;
-    if (held > needed) {
-      compactable +=
-          (held - needed) / HeapBlock::granules_in(HeapBlock::kMostPages) * HeapBlock::kMostPages;
-    }
+    if (held <= needed) continue;
+    stats.compactable_pages +=
+        (held - needed) / HeapBlock::granules_in(HeapBlock::kMostPages) * HeapBlock::kMostPages;
   }
-  return {.objects = allocations - std::min(allocations, counts.frees),
-          // While others work the sum is of several moments: not less than nothing, nor more than
-          // there is room for.
-          .payload_bytes = static_cast<std::int64_t>(bytes) < 0
-                               ? 0
-                               : std::min<std::size_t>(bytes, pages * kPageSize),
-          .pages = pages,
-          .metadata_bytes = metadata_bytes(),
-          .compactable_pages = compactable,
-          .allocations = allocations,
-          .frees = counts.frees,
-          .failures = failures_.load(std::memory_order_relaxed),
-          .evicted = evicted_.load(std::memory_order_relaxed),
-          .moved = moved_.load(std::memory_order_relaxed)};
+  return stats;
 }
 
 }  // namespace mmkit

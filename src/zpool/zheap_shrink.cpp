@@ -40,7 +40,7 @@ Status ZheapPool::reclaim(std::size_t* freed_pages) noexcept {
       const bool is_empty = evictions_.empty() && total_pages() == 0;
       return fail(is_empty ? Errc::invalid_argument : Errc::try_again);
     }
-    Eviction eviction(number);
+    BlockEviction eviction(number);
     if (!begin_eviction(eviction)) continue;
     ++tries;
     while (evict_objects(eviction)) {
@@ -75,7 +75,7 @@ std::uint32_t ZheapPool::oldest() noexcept {
 // ---------------------------------------------------------------- one block
 
 // Takes the block out of use, and notes that; false when it cannot be evicted now.
-bool ZheapPool::begin_eviction(Eviction& eviction) noexcept {
+bool ZheapPool::begin_eviction(BlockEviction& eviction) noexcept {
   HeapBlockInfo& info = blocks_[eviction.number];
   const unsigned number_of_shard = info.shard.load(std::memory_order_relaxed);
   HeapShard& home = shard(number_of_shard);
@@ -126,8 +126,8 @@ bool ZheapPool::has_mapped(std::uint32_t number) const noexcept {
 
 // Asks for some objects more; false at the end, or at the first that stays. One that is dead already is
 // not asked for; a callback that reports success while the object lives has refused.
-bool ZheapPool::evict_objects(Eviction& eviction) noexcept {
-  Handle handles[Eviction::kBatch];
+bool ZheapPool::evict_objects(BlockEviction& eviction) noexcept {
+  Handle handles[BlockEviction::kBatch];
   unsigned count = 0;
   {
     HeapShard& home = shard(blocks_[eviction.number].shard.load(std::memory_order_relaxed));
@@ -138,7 +138,7 @@ bool ZheapPool::evict_objects(Eviction& eviction) noexcept {
       handles[count++] = handle_bits::make(
           engine_.tag(), static_cast<std::uint32_t>(slot_word::generation_of(owner.word)),
           owner.slot);
-      return count < Eviction::kBatch;
+      return count < BlockEviction::kBatch;
     });
   }
   std::uint64_t evicted = 0;
@@ -159,7 +159,7 @@ bool ZheapPool::evict_objects(Eviction& eviction) noexcept {
 }
 
 // Back into use, as used just now; or it is gone. Returns its pages, if they are.
-std::size_t ZheapPool::end_eviction(Eviction& eviction) noexcept {
+std::size_t ZheapPool::end_eviction(BlockEviction& eviction) noexcept {
   // What is left may wait on a CPU, and pages must not wait for that.
   withdraw_all();
   HeapBlockInfo& info = blocks_[eviction.number];

@@ -24,11 +24,6 @@ constexpr std::uint32_t kWithdrawShare = kKeptShare / 2;
 
 // ---------------------------------------------------------------- allocate
 
-Failure ZsmallocPool::failed(Errc why) noexcept {
-  failures_.fetch_add(1, std::memory_order_relaxed);  // a number on its own
-  return fail(why);
-}
-
 Result<Handle> ZsmallocPool::add_slowly(std::size_t size_bytes, Gfp gfp,
                                         const std::byte* object) noexcept {
   gfp = gfp | gfp_;
@@ -49,10 +44,7 @@ Result<Handle> ZsmallocPool::add_slowly(std::size_t size_bytes, Gfp gfp,
     const Place place(engine_.slot(index).load(std::memory_order_relaxed));
     std::memset(base_of(place.zspage()).cell(place.cell()), 0, size_bytes);
   }
-  if (ready) return count_and_publish(index, size_bytes);
-  // This CPU's counts may not be in memory.
-  allocations_aside_.fetch_add(1, std::memory_order_relaxed);
-  bytes_aside_.fetch_add(size_bytes, std::memory_order_relaxed);
+  count_allocation(size_bytes, ready);
   return publish(index, size_bytes);
 }
 
@@ -161,9 +153,7 @@ Result<Zspage*> ZsmallocPool::room_in(Class& home, unsigned size_class, Gfp gfp,
 // ---------------------------------------------------------------- free, map
 
 Status ZsmallocPool::free_slowly(Handle handle) noexcept {
-  ObjectEngine::Slot* slot = engine_.find(handle);
-  if (slot == nullptr) return fail(Errc::invalid_argument);
-  const Result<std::uint64_t> word = engine_.pins().take(handle, *slot, slot_word::kCached);
+  const Result<std::uint64_t> word = take_slowly(handle);
   if (!word) return fail(word.error());
   return count_and_give_back(handle, *word);
 }
@@ -179,16 +169,9 @@ Status ZsmallocPool::count_and_give_back(Handle handle, std::uint64_t word) noex
 }
 
 Result<std::span<std::byte>> ZsmallocPool::map_slowly(Handle handle) noexcept {
-  ObjectEngine::Slot* slot = engine_.find(handle);
-  if (slot == nullptr) return fail(Errc::not_found);
-  const Result<std::uint64_t> word = engine_.pins().pin(handle, *slot);
+  const Result<std::uint64_t> word = pin_slowly(handle);
   if (!word) return fail(word.error());
   return bytes_of(*word);
-}
-
-void ZsmallocPool::unmap_slowly(Handle handle) noexcept {
-  ObjectEngine::Slot* slot = engine_.find(handle);
-  if (slot == nullptr || !engine_.pins().unpin(handle, *slot)) report_not_mapped(handle);
 }
 
 // One object, and some of those that this CPU has kept, if it was for want of room that it comes here.
@@ -316,12 +299,8 @@ std::size_t ZsmallocPool::withdraw_all(std::size_t* slots) noexcept {
 // ---------------------------------------------------------------- use
 
 void ZsmallocPool::touch(Handle handle) noexcept {
-  const ObjectEngine::Slot* slot = engine_.find(handle);
-  if (slot == nullptr) return;
-  const std::uint64_t word = slot->load(std::memory_order_relaxed);
-  const bool lives = slot_word::has_name(engine_.tag(), handle, word) &&
-                     slot_word::state_of(word) >= slot_word::kBusy;
-  if (lives && clock_.mark(ages_[Place(word).zspage()])) {
+  const std::uint64_t word = find_live(handle);
+  if (word != 0 && clock_.mark(ages_[Place(word).zspage()])) {
     clock_.count(zspages_.load(std::memory_order_relaxed));
   }
 }

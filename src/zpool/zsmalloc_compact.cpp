@@ -36,11 +36,11 @@ struct ZsmallocPool::Slice {
 
 Result<std::size_t> ZsmallocPool::compact() noexcept {
   // Acquire and release: one compaction after another.
-  if (compacting_.exchange(true, std::memory_order_acquire)) return std::size_t{0};
+  if (!begin_compaction()) return std::size_t{0};
   std::size_t slots = 0;
   std::size_t freed = withdraw_all(&slots);
   for (unsigned c = sizes_.count(); c-- != 0;) freed += compact_class(c);
-  compacting_.store(false, std::memory_order_release);
+  end_compaction();
   return freed;
 }
 

@@ -6,6 +6,7 @@
 #include <new>
 #include <utility>
 
+#include "zpool/driver_of.hpp"
 #include "zpool/params.hpp"
 #include "zpool/zsmalloc_closed.hpp"
 #include "zpool/zsmalloc_eviction.hpp"
@@ -37,24 +38,10 @@ static_assert(record_bytes_for(detail::kSizeClasses<4>, kMostCacheObjects) <= kP
 static_assert(record_bytes_for(detail::kSizeClasses<8>, kMostCacheObjects) <= kPercpuMaxBytes);
 static_assert(record_bytes_for(detail::kSizeClasses<16>, kMostCacheObjects) <= kPercpuMaxBytes);
 
-class ZsmallocDriver final : public ZpoolDriver {
- public:
-  std::string_view type() const noexcept override { return ZsmallocPool::kType; }
-  DriverTraits traits() const noexcept override { return ZsmallocPool::kTraits; }
-  Result<std::unique_ptr<ZpoolBackend>> create_pool(BackendEnv&& env) const noexcept override {
-    Result<std::unique_ptr<ZsmallocPool>> pool = ZsmallocPool::create(std::move(env));
-    if (!pool) return fail(pool.error());
-    return std::unique_ptr<ZpoolBackend>(*std::move(pool));
-  }
-};
-
 }  // namespace
 
 const ZpoolDriver& zsmalloc_driver() noexcept {
-  // In memory that nobody destroys: a pool of static life may outlive everything that is.
-  alignas(ZsmallocDriver) static std::byte memory[sizeof(ZsmallocDriver)];
-  static const ZsmallocDriver& driver = *::new (static_cast<void*>(memory)) ZsmallocDriver;
-  return driver;
+  return driver_of<ZsmallocPool>();
 }
 
 // ---------------------------------------------------------------- life
@@ -91,21 +78,14 @@ Result<std::unique_ptr<ZsmallocPool>> ZsmallocPool::create(BackendEnv&& env) noe
 }
 
 ZsmallocPool::ZsmallocPool(BackendEnv&& env, const Params& params) noexcept
-    : sizes_(*params.sizes),
-      gfp_(env.gfp),
-      source_(*env.pages),
-      evict_(std::move(env.evict)),
-      engine_(env.pool_tag) {}
+    : EnginePool(kType, std::move(env)), sizes_(*params.sizes) {}
 
 // Everything that can fail once the object stands; the destructor undoes as much as was done.
 Status ZsmallocPool::start(const Params& params, std::string_view name) noexcept {
   const unsigned count = sizes_.count();
-  name_.reset(new (std::nothrow) char[name.size() + 1]);
   capacities_.reset(new (std::nothrow) std::uint8_t[count]);
   classes_.reset(new (std::nothrow) Class[count]);
-  if (!name_ || !capacities_ || !classes_) return fail(Errc::out_of_memory);
-  std::copy(name.begin(), name.end(), name_.get());
-  name_bytes_ = name.size();
+  if (!capacities_ || !classes_) return fail(Errc::out_of_memory);
 
   std::size_t record_bytes = ObjectEngine::kFirstPlacementHead;
   for (unsigned c = 0; c < count; ++c) {
@@ -113,17 +93,16 @@ Status ZsmallocPool::start(const Params& params, std::string_view name) noexcept
     heads_[c] = static_cast<std::uint16_t>(record_bytes);
     record_bytes += CpuStacks::stack_bytes(capacities_[c]);
   }
-  if (Status ready = engine_.start(record_bytes); !ready) return ready;
+  if (Status ready = begin_life(name, record_bytes); !ready) return ready;
   keep_descriptors_ready();
   const Result<std::uint32_t> number = take_number(/*nowait=*/false);
   if (!number) return fail(number.error());
   give_number(*number);
-  return join_fork(LockRank::pool);
+  return take_part_in_forks();
 }
 
 ZsmallocPool::~ZsmallocPool() {
-  leave_fork();
-  report_leftovers();
+  end_life();
   for (std::uint32_t n = 0; n < descriptors_.size(); ++n) {
     if (Zspage* zspage = find_zspage(n)) end(*zspage);
   }
@@ -134,25 +113,6 @@ ZsmallocPool::~ZsmallocPool() {
       ::operator delete(spare);
     }
   }
-}
-
-// Misuse or a leak, told without a lock: a handler may look at the pool.
-void ZsmallocPool::report_leftovers() const noexcept {
-  if (classes_ == nullptr) return;  // it never began
-  const std::size_t objects = stats().objects;
-  if (objects == 0) return;
-  const std::string_view name(name_.get(), name_bytes_);
-  // In the child of a fork a mapping may be that of a thread which is not there.
-  const Handle mapped = inherited_ ? Handle::none : engine_.first_pinned();
-  if (mapped != Handle::none) {
-    report_failure({kType, name, "pool destroyed with live mapping", handle_bits::raw(mapped)});
-  }
-  report_leak({kType, name, "objects left at destruction", objects});
-}
-
-void ZsmallocPool::report_not_mapped(Handle handle) const noexcept {
-  report_failure(
-      {kType, {name_.get(), name_bytes_}, "handle not mapped", handle_bits::raw(handle)});
 }
 
 // ---------------------------------------------------------------- fork
@@ -181,23 +141,10 @@ void ZsmallocPool::unlock_after_fork() noexcept {
   unlock_zspages();
 }
 
-// What other threads of the parent were doing ends here: their compaction, their evictions. What they
-// had in their hands stays in use for ever.
 void ZsmallocPool::on_child() noexcept {
-  inherited_ = true;
-  engine_.on_child();
-  compacting_.store(false, std::memory_order_relaxed);
-  while (true) {
-    Eviction* others = nullptr;
-    {
-      MutexLock lock(evictions_mutex_);
-      for (Eviction* at = evictions_.front(); at != nullptr; at = evictions_.next(*at)) {
-        if (::pthread_equal(at->thread, ::pthread_self()) == 0) others = at;
-      }
-    }
-    if (MMKIT_MUTATE(MMKIT_MUTANT_zsmalloc_evictions_stay_in_child, others == nullptr, true))
-      return;
-    static_cast<void>(end_eviction(*others));
+  begin_in_child();
+  while (Eviction* const others = eviction_of_another()) {
+    static_cast<void>(end_eviction(static_cast<ZspageEviction&>(*others)));
   }
 }
 
@@ -205,33 +152,17 @@ void ZsmallocPool::on_child() noexcept {
 
 std::size_t ZsmallocPool::metadata_bytes() const noexcept {
   const std::size_t of_class = sizeof(Class) + sizeof(capacities_[0]);
-  return sizeof(*this) + name_bytes_ + 1 + sizes_.count() * of_class + engine_.metadata_bytes() +
-         bases_.bytes() + ages_.bytes() + descriptors_.bytes() +
-         descriptor_bytes_.load(std::memory_order_relaxed);
+  return sizeof(*this) + shared_metadata_bytes() + sizes_.count() * of_class + bases_.bytes() +
+         ages_.bytes() + descriptors_.bytes() + descriptor_bytes_.load(std::memory_order_relaxed);
 }
 
 ZpoolStats ZsmallocPool::stats() const noexcept {
-  const CpuStacks::Counts counts = engine_.stacks().counts();
-  const std::uint64_t allocations =
-      counts.allocations + allocations_aside_.load(std::memory_order_relaxed);
-  const std::uint64_t bytes = counts.bytes + bytes_aside_.load(std::memory_order_relaxed);
-  const std::size_t pages = total_pages();
-  std::size_t compactable = 0;
-  for (unsigned c = 0; c < sizes_.count(); ++c) compactable += freeable_pages(c, kept(c));
-  return {.objects = allocations - std::min(allocations, counts.frees),
-          // While others work the sum is of several moments: not less than nothing (freed where we
-          // have looked, allocated where we have not), nor more than there is room for.
-          .payload_bytes = static_cast<std::int64_t>(bytes) < 0
-                               ? 0
-                               : std::min<std::size_t>(bytes, pages * kPageSize),
-          .pages = pages,
-          .metadata_bytes = metadata_bytes(),
-          .compactable_pages = compactable,
-          .allocations = allocations,
-          .frees = counts.frees,
-          .failures = failures_.load(std::memory_order_relaxed),
-          .evicted = evicted_.load(std::memory_order_relaxed),
-          .moved = moved_.load(std::memory_order_relaxed)};
+  ZpoolStats stats = count(/*gone_bytes=*/0);
+  stats.metadata_bytes = metadata_bytes();
+  for (unsigned c = 0; c < sizes_.count(); ++c) {
+    stats.compactable_pages += freeable_pages(c, kept(c));
+  }
+  return stats;
 }
 
 void ZsmallocPool::for_each_class(

@@ -31,7 +31,7 @@ Status ZsmallocPool::reclaim(std::size_t* freed_pages) noexcept {
     if (number == kNone) {
       return fail(is_empty_for_now() ? Errc::invalid_argument : Errc::try_again);
     }
-    Eviction eviction(number);
+    ZspageEviction eviction(number);
     if (!begin_eviction(eviction)) continue;
     ++tries;
     evicted_.fetch_add(evict_objects(eviction), std::memory_order_relaxed);
@@ -59,7 +59,7 @@ std::uint32_t ZsmallocPool::oldest() noexcept {
 // ---------------------------------------------------------------- one zspage
 
 // Isolates the zspage and notes the handles of its objects; false when it cannot be evicted now.
-bool ZsmallocPool::begin_eviction(Eviction& eviction) noexcept {
+bool ZsmallocPool::begin_eviction(ZspageEviction& eviction) noexcept {
   const std::uint32_t number = eviction.number;
   if (find_zspage(number) == nullptr) return false;
   const unsigned size_class = base_of(number).size_class();
@@ -106,7 +106,7 @@ bool ZsmallocPool::begin_eviction(Eviction& eviction) noexcept {
 
 // Asks for each object, and stops at the first that stays. Returns how many went by this. One that is
 // dead already is not asked for; a callback that reports success while the object lives has refused.
-std::uint64_t ZsmallocPool::evict_objects(const Eviction& eviction) noexcept {
+std::uint64_t ZsmallocPool::evict_objects(const ZspageEviction& eviction) noexcept {
   std::uint64_t evicted = 0;
   for (unsigned i = 0; i < eviction.count; ++i) {
     const Handle handle = eviction.handles[i];
@@ -120,7 +120,7 @@ std::uint64_t ZsmallocPool::evict_objects(const Eviction& eviction) noexcept {
 }
 
 // Back into the lists, as used just now; or it is gone. Returns the pages that left the pool.
-std::size_t ZsmallocPool::end_eviction(Eviction& eviction) noexcept {
+std::size_t ZsmallocPool::end_eviction(ZspageEviction& eviction) noexcept {
   Class& home = classes_[eviction.size_class];
   Closed closed;
   {

@@ -24,7 +24,8 @@
 #include <utility>
 #include <vector>
 
-#include "support/child_process.hpp"
+#include "support/field_work.hpp"
+#include "support/moving_objects.hpp"
 #include "support/object_field.hpp"
 #include "support/pattern.hpp"
 #include "support/percpu_threads.hpp"
@@ -36,14 +37,13 @@
 namespace mmkit {
 namespace {
 
-using testing::FieldMix;
 using testing::FieldOptions;
 using testing::has_pattern;
-using testing::make_pattern;
 using testing::ObjectField;
 using testing::run_threads;
 using testing::scaled;
-using testing::write_pattern;
+using testing::store;
+using testing::work_together;
 
 constexpr unsigned kThreads = 8;
 constexpr std::uint64_t kOperations = 1'000'000;
@@ -71,60 +71,30 @@ void PrintTo(const Shape& shape, std::ostream* out) {
 
 class ZheapStress : public ::testing::TestWithParam<Shape> {};
 
-void work_together(ObjectField& field, std::uint64_t operations, const FieldMix& mix) {
-  {
-    testing::Crew crew;
-    for (unsigned t = 0; t < kThreads; ++t) {
-      crew.add([&, t] { field.work(operations / kThreads, testing::test_seed(t), mix); });
-    }
-  }
-  field.expect_consistent();
-  field.free_all();
-}
-
 TEST_P(ZheapStress, KeepsEveryObjectWholeWhateverThreadsDo) {
   ObjectField field("zheap", GetParam().field);
-  work_together(field, scaled(kOperations / std::size(kShapes), 8000), {.shrink = 1, .compact = 1});
+  work_together(field, kThreads, scaled(kOperations / std::size(kShapes), 8000),
+                {.shrink = 1, .compact = 1});
 }
 
 // Nearly all that happens is that objects move: what else there is meets a mover.
 TEST_P(ZheapStress, KeepsEveryObjectWholeWhileObjectsMove) {
   ObjectField field("zheap", GetParam().field);
-  work_together(field, scaled(kOperations / 20, 4000),
+  work_together(field, kThreads, scaled(kOperations / 20, 4000),
                 {.fill = 20, .free = 22, .shrink = 1, .compact = 20});
 }
 
 TEST_P(ZheapStress, KeepsEveryObjectWholeWhileAllShrink) {
   ObjectField field("zheap", GetParam().field);
-  work_together(field, scaled(kOperations / 20, 4000),
+  work_together(field, kThreads, scaled(kOperations / 20, 4000),
                 {.fill = 40, .free = 5, .shrink = 12, .compact = 1});
 }
 
 // A child of a fork finds no operation half done.
 TEST_P(ZheapStress, AForkFindsThePoolWholeAndCanUseAndEndIt) {
   if (!testing::kHeapSurvivesForks) GTEST_SKIP() << "the child's checks allocate";
-  const std::uint64_t forks = scaled(25, 5);
   ObjectField field("zheap", GetParam().field);
-  std::atomic<bool> stop{false};
-  int code = 0;
-  {
-    testing::Crew crew;
-    const testing::StopAtEnd stop_at_end(stop);
-    for (unsigned t = 0; t < kThreads - 1; ++t) {
-      crew.add([&, t] {
-        for (std::uint64_t seed = testing::test_seed(t); !stop; ++seed) {
-          field.work(100, seed, {.shrink = 6, .compact = 4});
-        }
-      });
-    }
-    crew.start();
-    for (std::uint64_t i = 0; i < forks && code == 0; ++i) {
-      code = testing::run_in_child([&field] { return field.use_in_child(); });
-      EXPECT_EQ(code, 0) << "fork " << i;
-    }
-  }
-  field.expect_consistent();
-  field.free_all();
+  testing::fork_beside_work(field, kThreads - 1, scaled(25, 5));
 }
 
 INSTANTIATE_TEST_SUITE_P(Shape, ZheapStress, ::testing::ValuesIn(kShapes),
@@ -144,107 +114,17 @@ std::unique_ptr<ZheapPool> make_pool(PageSource& source, std::string_view params
                             .evict = std::move(evict)})
       .value();
 }
-Handle store(ZheapPool& pool, std::size_t size_bytes, std::uint64_t key) {
-  return pool.store(make_pattern(size_bytes, key), Gfp::kernel).value();
-}
-bool is_whole(ZheapPool& pool, Handle handle, std::size_t size_bytes, std::uint64_t key) {
-  const Result<std::span<std::byte>> bytes = pool.map(handle, MapMode::read_only);
-  if (!bytes) return false;
-  const bool whole = bytes->size() == size_bytes && has_pattern(*bytes, key);
-  pool.unmap(handle);
-  return whole;
-}
+// ---------------------------------------------------------------- moves
 
-// Compacts without a pause until it is told to stop.
-class Mover {
- public:
-  explicit Mover(ZheapPool& pool) {
-    thread_ = std::thread([this, &pool] {
-      while (!stop_) EXPECT_TRUE(pool.compact());
-    });
-  }
-  Mover(const Mover&) = delete;
-  Mover& operator=(const Mover&) = delete;
-  ~Mover() {
-    stop_ = true;
-    thread_.join();
-  }
-
- private:
-  std::atomic<bool> stop_{false};
-  std::thread thread_;
-};
-
-// Objects that only their owner writes to, frees and replaces, again and again, while a mover and the
-// floor copy all that they can: what a mapping shows is what its owner wrote last, and stays so for as
-// long as the mapping lasts. One thread makes holes, so that there is always something to move.
 TEST(ZheapMoves, AMappingShowsWhatWasWrittenLastWhereverItsObjectWent) {
-  constexpr unsigned kOwners = 5;
-  constexpr std::size_t kObjects = 300;
-  struct Owned {
-    Handle handle = Handle::none;
-    std::uint64_t key = 0;
-  };
   for (const std::size_t size_bytes : {200U, 1300U}) {
-    const std::uint64_t steps = scaled(6000, 3000);
     const auto source = make_source();
     const auto pool = make_pool(*source, "floor=0.98");
-    std::atomic<unsigned> owners{kOwners};
-    const auto make_holes = [&] {
-      std::mt19937_64 random(testing::test_seed(0));
-      std::vector<Handle> mine;
-      while (owners.load() != 0) {
-        while (mine.size() < 800) mine.push_back(store(*pool, size_bytes, 0));
-        std::shuffle(mine.begin(), mine.end(), random);
-        for (const Handle handle : mine) ASSERT_TRUE(pool->free(handle));
-        mine.clear();
-        std::this_thread::yield();
-      }
-    };
-    const auto use_objects = [&](unsigned t) {
-      std::mt19937_64 random(testing::test_seed(t));
-      std::vector<Owned> mine(kObjects);
-      std::uint64_t keys = std::uint64_t{t} << 48;
-      // Where there is little of a CPU to be had, until the movers have had their share.
-      const auto goes_on = [&](std::uint64_t i) {
-        return i < steps || (i < 5 * steps && (i % 64 != 0 || pool->stats().moved < steps / 4));
-      };
-      for (std::uint64_t i = 0; goes_on(i); ++i) {
-        Owned& owned = mine[random() % kObjects];
-        if (owned.handle == Handle::none) {
-          owned.key = ++keys;
-          owned.handle = store(*pool, size_bytes, owned.key);
-          continue;
-        }
-        const auto bytes = pool->map(owned.handle, MapMode::read_write);
-        ASSERT_TRUE(bytes);
-        ASSERT_TRUE(has_pattern(*bytes, owned.key)) << "before a write";
-        owned.key = ++keys;
-        write_pattern(*bytes, owned.key);
-        if (i % 16 == 0) std::this_thread::yield();
-        ASSERT_TRUE(has_pattern(*bytes, owned.key)) << "while it is mapped";
-        pool->unmap(owned.handle);
-        if (random() % 8 == 0) {
-          ASSERT_TRUE(pool->free(owned.handle));
-          owned.handle = Handle::none;
-        }
-      }
-      for (const Owned& owned : mine) {
-        if (owned.handle == Handle::none) continue;
-        EXPECT_TRUE(is_whole(*pool, owned.handle, size_bytes, owned.key));
-        EXPECT_TRUE(pool->free(owned.handle));
-      }
-    };
-    {
-      const Mover mover(*pool);
-      run_threads(kOwners + 1, [&](unsigned t) {
-        if (t == 0) return make_holes();
-        use_objects(t);
-        owners.fetch_sub(1);
-      });
-    }
-    EXPECT_NE(pool->stats().moved, 0u);
-    EXPECT_TRUE(pool->validate());
+    testing::race_owners_with_a_mover(*pool, {.size_bytes = size_bytes,
+                                              .objects = 300,
+                                              .holes = 800,
+                                              .steps = scaled(6000, 3000),
+                                              .more_steps = 5});
     EXPECT_EQ(source->stats().held_pages, 0u);
   }
 }

@@ -24,6 +24,7 @@
 
 #include "support/captured_failure.hpp"
 #include "support/child_process.hpp"
+#include "support/moving_objects.hpp"
 #include "support/object_field.hpp"
 #include "support/pattern.hpp"
 #include "support/percpu_threads.hpp"
@@ -35,11 +36,12 @@ namespace mmkit {
 namespace {
 
 using testing::has_pattern;
-using testing::make_pattern;
+using testing::is_whole;
+using testing::Mover;
 using testing::run_threads;
 using testing::scaled;
 using testing::SpinBarrier;
-using testing::write_pattern;
+using testing::store;
 
 constexpr std::uint16_t kTag = 7;
 
@@ -55,109 +57,18 @@ std::unique_ptr<ZsmallocPool> make_pool(PageSource& source, std::string_view par
                                .evict = std::move(evict)})
       .value();
 }
-Handle store(ZsmallocPool& pool, std::size_t size_bytes, std::uint64_t key) {
-  return pool.store(make_pattern(size_bytes, key), Gfp::kernel).value();
-}
-bool is_whole(ZsmallocPool& pool, Handle handle, std::size_t size_bytes, std::uint64_t key) {
-  const Result<std::span<std::byte>> bytes = pool.map(handle, MapMode::read_only);
-  if (!bytes) return false;
-  const bool whole = bytes->size() == size_bytes && has_pattern(*bytes, key);
-  pool.unmap(handle);
-  return whole;
-}
-
-// Compacts without a pause until it is told to stop.
-class Mover {
- public:
-  explicit Mover(ZsmallocPool& pool) {
-    thread_ = std::thread([this, &pool] {
-      while (!stop_) EXPECT_TRUE(pool.compact());
-    });
-  }
-  Mover(const Mover&) = delete;
-  Mover& operator=(const Mover&) = delete;
-  ~Mover() {
-    stop_ = true;
-    thread_.join();
-  }
-
- private:
-  std::atomic<bool> stop_{false};
-  std::thread thread_;
-};
 
 // ---------------------------------------------------------------- moves
 
-// Objects that only their owner writes to, frees and replaces, again and again, while a mover
-// copies all that it can: what a mapping shows is what its owner wrote last, and stays so for as
-// long as the mapping lasts. One thread makes holes, so that there is always something to move.
 TEST(ZsmallocMoves, AMappingShowsWhatWasWrittenLastWhereverItsObjectWent) {
-  constexpr unsigned kOwners = 5;
-  constexpr std::size_t kObjects = 80;
-  struct Owned {
-    Handle handle = Handle::none;
-    std::uint64_t key = 0;
-  };
   for (const std::size_t size_bytes : {48U, 700U, 1300U}) {
-    const std::uint64_t steps = scaled(6000, 3000);
     const auto source = make_source();
     const auto pool = make_pool(*source, "cache=8");
-    std::atomic<unsigned> owners{kOwners};
-    const auto make_holes = [&] {
-      std::mt19937_64 random(testing::test_seed(0));
-      std::vector<Handle> mine;
-      while (owners.load() != 0) {
-        while (mine.size() < 200) mine.push_back(store(*pool, size_bytes, 0));
-        std::shuffle(mine.begin(), mine.end(), random);
-        for (const Handle handle : mine) ASSERT_TRUE(pool->free(handle));
-        mine.clear();
-        std::this_thread::yield();
-      }
-    };
-    const auto use_objects = [&](unsigned t) {
-      std::mt19937_64 random(testing::test_seed(t));
-      std::vector<Owned> mine(kObjects);
-      std::uint64_t keys = std::uint64_t{t} << 48;
-      // Where there is little of a CPU to be had, until the mover has had its share.
-      const auto goes_on = [&](std::uint64_t i) {
-        return i < steps || (i < 20 * steps && pool->stats().moved < steps / 4);
-      };
-      for (std::uint64_t i = 0; goes_on(i); ++i) {
-        Owned& owned = mine[random() % kObjects];
-        if (owned.handle == Handle::none) {
-          owned.key = ++keys;
-          owned.handle = store(*pool, size_bytes, owned.key);
-          continue;
-        }
-        const auto bytes = pool->map(owned.handle, MapMode::read_write);
-        ASSERT_TRUE(bytes);
-        ASSERT_TRUE(has_pattern(*bytes, owned.key)) << "before a write";
-        owned.key = ++keys;
-        write_pattern(*bytes, owned.key);
-        if (i % 16 == 0) std::this_thread::yield();
-        ASSERT_TRUE(has_pattern(*bytes, owned.key)) << "while it is mapped";
-        pool->unmap(owned.handle);
-        if (random() % 8 == 0) {
-          ASSERT_TRUE(pool->free(owned.handle));
-          owned.handle = Handle::none;
-        }
-      }
-      for (const Owned& owned : mine) {
-        if (owned.handle == Handle::none) continue;
-        EXPECT_TRUE(is_whole(*pool, owned.handle, size_bytes, owned.key));
-        EXPECT_TRUE(pool->free(owned.handle));
-      }
-    };
-    {
-      const Mover mover(*pool);
-      run_threads(kOwners + 1, [&](unsigned t) {
-        if (t == 0) return make_holes();
-        use_objects(t);
-        owners.fetch_sub(1);
-      });
-    }
-    EXPECT_NE(pool->stats().moved, 0u);
-    EXPECT_TRUE(pool->validate());
+    testing::race_owners_with_a_mover(*pool, {.size_bytes = size_bytes,
+                                              .objects = 80,
+                                              .holes = 200,
+                                              .steps = scaled(6000, 3000),
+                                              .more_steps = 20});
     EXPECT_EQ(source->stats().held_pages, 0u);
   }
 }

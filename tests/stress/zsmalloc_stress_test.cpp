@@ -11,27 +11,20 @@
 // Load: kOperations in all, times MMKIT_SCALE.
 #include <gtest/gtest.h>
 
-#include <array>
-#include <atomic>
 #include <cstdint>
-#include <memory>
 #include <mmkit/zpool/zsmalloc.hpp>
-#include <thread>
-#include <utility>
-#include <vector>
 
-#include "support/child_process.hpp"
+#include "support/field_work.hpp"
 #include "support/object_field.hpp"
 #include "support/sanitized.hpp"
 #include "support/scale.hpp"
-#include "support/seed.hpp"
 
 namespace mmkit {
 namespace {
 
-using testing::FieldMix;
 using testing::FieldOptions;
 using testing::ObjectField;
+using testing::work_together;
 
 constexpr unsigned kThreads = 8;
 constexpr std::uint64_t kOperations = 1'000'000;
@@ -61,54 +54,23 @@ void PrintTo(const Shape& shape, std::ostream* out) {
 
 class ZsmallocStress : public ::testing::TestWithParam<Shape> {};
 
-void work_together(ObjectField& field, std::uint64_t operations, const FieldMix& mix) {
-  {
-    testing::Crew crew;
-    for (unsigned t = 0; t < kThreads; ++t) {
-      crew.add([&, t] { field.work(operations / kThreads, testing::test_seed(t), mix); });
-    }
-  }
-  field.expect_consistent();
-  field.free_all();
-}
-
 TEST_P(ZsmallocStress, KeepsEveryObjectWholeWhateverThreadsDo) {
   ObjectField field("zsmalloc", GetParam().field);
-  work_together(field, testing::scaled(kOperations / std::size(kShapes), 8000), {});
+  work_together(field, kThreads, testing::scaled(kOperations / std::size(kShapes), 8000), {});
 }
 
 // Nearly all that happens is that objects move: what else there is meets a mover.
 TEST_P(ZsmallocStress, KeepsEveryObjectWholeWhileObjectsMove) {
   ObjectField field("zsmalloc", GetParam().field);
-  work_together(field, testing::scaled(kOperations / 20, 4000),
+  work_together(field, kThreads, testing::scaled(kOperations / 20, 4000),
                 {.fill = 20, .free = 22, .shrink = 1, .compact = 20});
 }
 
 // A child of a fork finds no operation half done.
 TEST_P(ZsmallocStress, AForkFindsThePoolWholeAndCanUseAndEndIt) {
   if (!testing::kHeapSurvivesForks) GTEST_SKIP() << "the child's checks allocate";
-  const std::uint64_t forks = testing::scaled(25, 5);
   ObjectField field("zsmalloc", GetParam().field);
-  std::atomic<bool> stop{false};
-  int code = 0;
-  {
-    testing::Crew crew;
-    const testing::StopAtEnd stop_at_end(stop);
-    for (unsigned t = 0; t < kThreads - 1; ++t) {
-      crew.add([&, t] {
-        for (std::uint64_t seed = testing::test_seed(t); !stop; ++seed) {
-          field.work(100, seed, {.shrink = 6, .compact = 4});
-        }
-      });
-    }
-    crew.start();
-    for (std::uint64_t i = 0; i < forks && code == 0; ++i) {
-      code = testing::run_in_child([&field] { return field.use_in_child(); });
-      EXPECT_EQ(code, 0) << "fork " << i;
-    }
-  }
-  field.expect_consistent();
-  field.free_all();
+  testing::fork_beside_work(field, kThreads - 1, testing::scaled(25, 5));
 }
 
 INSTANTIATE_TEST_SUITE_P(Shape, ZsmallocStress, ::testing::ValuesIn(kShapes),

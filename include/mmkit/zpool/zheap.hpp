@@ -47,16 +47,12 @@
 
 #include <atomic>
 #include <cstring>
-#include <functional>
 #include <memory>
-#include <mmkit/base/fork.hpp>
-#include <mmkit/base/intrusive_list.hpp>
 #include <mmkit/base/mutex.hpp>
-#include <mmkit/zpool/driver.hpp>
+#include <mmkit/zpool/engine_pool.hpp>
 #include <mmkit/zpool/fetch_soon.hpp>
 #include <mmkit/zpool/heap_block_table.hpp>
 #include <mmkit/zpool/heap_shard.hpp>
-#include <mmkit/zpool/object_engine.hpp>
 #include <string_view>
 
 namespace mmkit {
@@ -75,7 +71,7 @@ struct ZheapDensity {
 /// A pool of the zheap kind. Made by create(); never moves; usable without the front end, which adds
 /// limits, foreign handles of other pools, and a name for each misuse.
 /// Thread safety: every function is safe, but not against destruction.
-class ZheapPool final : public ZpoolBackend, private ForkParticipant {
+class ZheapPool final : public EnginePool {
  public:
   static constexpr std::string_view kType = "zheap";
   static constexpr DriverTraits kTraits{.max_object_bytes = kPageSize,
@@ -129,11 +125,6 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
       return map_slowly(handle);
     return bytes_of(word);
   }
-  void unmap(Handle handle) noexcept override {
-    ObjectEngine::Slot* slot = engine_.find(handle);
-    if (slot == nullptr || !engine_.pins().try_unpin(handle, *slot)) [[unlikely]]
-      unmap_slowly(handle);
-  }
 
   /// Evicts whole blocks, so perhaps some pages more than were asked for.
   ShrinkOutcome shrink(std::size_t pages) noexcept override;
@@ -141,9 +132,6 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
   /// the same time returns 0. Complexity: slices of eight objects, between which everybody else goes on.
   Result<std::size_t> compact() noexcept override;
   std::size_t max_object_bytes() const noexcept override { return params_.max_object_bytes; }
-  std::size_t total_pages() const noexcept override {
-    return pages_.load(std::memory_order_relaxed);  // a number on its own
-  }
   /// Consistent at rest; while others work each figure is right by itself. Complexity: some
   /// microseconds: it looks at what waits on each CPU. `compactable_pages`: about what compact() frees.
   ZpoolStats stats() const noexcept override;
@@ -159,7 +147,8 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
     std::size_t most_free = 0;
     std::size_t max_object_bytes = kPageSize;
   };
-  struct Eviction;
+  // A block that a shrink empties: none of its holes is listed.
+  struct BlockEviction;
   enum class Goal { floor, everything };
   using Slots = std::span<const std::uint32_t>;
 
@@ -241,8 +230,6 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
   unsigned waiting_allowed() const noexcept;
   std::size_t withdraw_all() noexcept MMKIT_EXCLUDES(waiting_);
   Result<std::span<std::byte>> map_slowly(Handle handle) noexcept;
-  void unmap_slowly(Handle handle) noexcept;
-  Failure failed(Errc why) noexcept;
   void note_use(HeapBlockInfo& info) noexcept {
     if (clock_.mark(info.age)) clock_.count(total_pages() / HeapBlock::kMostPages);
   }
@@ -300,16 +287,14 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
   Status reclaim(std::size_t* freed_pages) noexcept;
   std::uint32_t oldest() noexcept;
   bool release_victims() noexcept;
-  bool begin_eviction(Eviction& eviction) noexcept;
+  bool begin_eviction(BlockEviction& eviction) noexcept;
   template <class F>
   void for_each_owner(std::uint32_t number, unsigned from, F&& visit) const noexcept;
   bool has_mapped(std::uint32_t number) const noexcept;
-  bool evict_objects(Eviction& eviction) noexcept;
-  std::size_t end_eviction(Eviction& eviction) noexcept;
+  bool evict_objects(BlockEviction& eviction) noexcept;
+  std::size_t end_eviction(BlockEviction& eviction) noexcept;
 
   // zheap_life.cpp, zheap_validate.cpp
-  void report_leftovers() const noexcept;
-  [[noreturn]] void report_not_mapped(Handle handle) const noexcept;
   std::size_t metadata_bytes() const noexcept;
   std::uint64_t waiting_bytes() const noexcept;
   bool validate_owners(std::uint32_t number, std::size_t* owned) const noexcept;
@@ -323,34 +308,19 @@ class ZheapPool final : public ZpoolBackend, private ForkParticipant {
 
   // Read only after create().
   const Params params_;
-  const Gfp gfp_;
-  PageSource& source_;
-  const std::function<Status(Handle)> evict_;
-  std::unique_ptr<char[]> name_;
-  std::size_t name_bytes_ = 0;
   unsigned most_shards_ = 1;
   unsigned locked_shards_ = 0;  // by lock_shards(), under evictions_mutex_
-  bool inherited_ = false;      // set in the child of a fork, while that has one thread
 
-  mutable ObjectEngine engine_;
   HeapBlockTable blocks_;
   std::atomic<HeapShard*> shards_[kMostShards] = {};
   std::atomic<unsigned> active_{1};
 
   alignas(64) std::atomic<std::uint32_t> behind_{0};  // shards that owe moves
   std::atomic<std::uint32_t> evicting_{0};            // threads that shrink
-  UseClock clock_;
-  alignas(64) std::atomic<std::size_t> pages_{0};
-  std::atomic<std::uint32_t> granted_{0};  // what a CPU may let wait, at most
-  std::atomic<std::uint64_t> failures_{0}, evicted_{0}, moved_{0}, passed_{0}, emptied_{0};
-  std::atomic<std::uint64_t> bytes_released_{0};
-  std::atomic<std::uint64_t> allocations_aside_{0}, bytes_aside_{0};  // of calls that must not wait
+  std::atomic<std::uint32_t> granted_{0};             // what a CPU may let wait, at most
+  std::atomic<std::uint64_t> passed_{0}, emptied_{0}, bytes_released_{0};
 
   mutable Mutex waiting_{LockRank::pool};  // who changes what may wait on CPUs, or looks at it
-  std::atomic<bool> compacting_{false};
-  mutable Mutex evictions_mutex_{LockRank::pool};
-  IntrusiveList<Eviction> evictions_ MMKIT_GUARDED_BY(evictions_mutex_);
-  OldestUnits oldest_ MMKIT_GUARDED_BY(evictions_mutex_);
 };
 
 /// The driver of these pools. Thread safety: safe.

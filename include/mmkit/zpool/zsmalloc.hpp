@@ -50,15 +50,11 @@
 #include <cstring>
 #include <functional>
 #include <memory>
-#include <mmkit/base/fork.hpp>
 #include <mmkit/base/growing_array.hpp>
-#include <mmkit/base/intrusive_list.hpp>
 #include <mmkit/base/mutex.hpp>
 #include <mmkit/base/short_lock.hpp>
-#include <mmkit/zpool/driver.hpp>
-#include <mmkit/zpool/eviction_order.hpp>
+#include <mmkit/zpool/engine_pool.hpp>
 #include <mmkit/zpool/fetch_soon.hpp>
-#include <mmkit/zpool/object_engine.hpp>
 #include <mmkit/zpool/size_classes.hpp>
 #include <mmkit/zpool/zspage.hpp>
 #include <string_view>
@@ -80,7 +76,7 @@ struct ZsmallocClassStats {
 /// A pool of the zsmalloc kind. Made by create(); never moves; usable without the front end, which adds
 /// limits, foreign handles of other pools, and a name for each misuse.
 /// Thread safety: every function is safe, but not against destruction.
-class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
+class ZsmallocPool final : public EnginePool {
  public:
   static constexpr std::string_view kType = "zsmalloc";
   static constexpr DriverTraits kTraits{.max_object_bytes = kPageSize,
@@ -149,11 +145,6 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
       return map_slowly(handle);
     return bytes_of(word);
   }
-  void unmap(Handle handle) noexcept override {
-    ObjectEngine::Slot* slot = engine_.find(handle);
-    if (slot == nullptr || !engine_.pins().try_unpin(handle, *slot)) [[unlikely]]
-      unmap_slowly(handle);
-  }
 
   /// Evicts whole zspages, so perhaps some pages more than were asked for.
   ShrinkOutcome shrink(std::size_t pages) noexcept override;
@@ -161,9 +152,6 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   /// second call at the same time returns 0. Complexity: slices of up to 32 objects, between which
   /// everybody else goes on.
   Result<std::size_t> compact() noexcept override;
-  std::size_t total_pages() const noexcept override {
-    return pages_.load(std::memory_order_relaxed);  // a number on its own
-  }
   /// Consistent at rest; while others work each figure is right by itself.
   ZpoolStats stats() const noexcept override;
   Status validate() const noexcept override;
@@ -219,8 +207,8 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
     const SizeClasses* sizes;
     unsigned cache_objects;
   };
-  // A zspage being evicted: on the stack of the thread that does it.
-  struct Eviction;
+  // A zspage that a shrink empties: isolated.
+  struct ZspageEviction;
   // Zspages that were closed under a lock, whose pages go back without it.
   class Closed;
   using Numbers = std::span<const std::uint32_t>;
@@ -283,7 +271,6 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   Result<Handle> add_slowly(std::size_t size_bytes, Gfp gfp, const std::byte* object) noexcept;
   Status free_slowly(Handle handle) noexcept;
   Result<std::span<std::byte>> map_slowly(Handle handle) noexcept;
-  void unmap_slowly(Handle handle) noexcept;
   Result<std::uint32_t> find_room(unsigned size_class, Gfp gfp) noexcept;
   Result<std::uint32_t> refill(unsigned size_class, Gfp gfp) noexcept;
   Result<Zspage*> room_in(Class& home, unsigned size_class, Gfp gfp, Closed& closed) noexcept
@@ -301,7 +288,6 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   std::size_t withdraw(Class& home, unsigned size_class, Closed& closed) noexcept
       MMKIT_REQUIRES(home.lock);
   std::size_t withdraw_all(std::size_t* slots) noexcept;
-  Failure failed(Errc why) noexcept;
 
   // zsmalloc_zspages.cpp: zspages come, change groups, go
   Result<Zspage*> open(unsigned size_class, Gfp gfp) noexcept;
@@ -341,9 +327,9 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   // zsmalloc_shrink.cpp
   Status reclaim(std::size_t* freed_pages) noexcept;
   std::uint32_t oldest() noexcept MMKIT_EXCLUDES(evictions_mutex_);
-  bool begin_eviction(Eviction& eviction) noexcept MMKIT_EXCLUDES(evictions_mutex_);
-  std::uint64_t evict_objects(const Eviction& eviction) noexcept;
-  std::size_t end_eviction(Eviction& eviction) noexcept MMKIT_EXCLUDES(evictions_mutex_);
+  bool begin_eviction(ZspageEviction& eviction) noexcept MMKIT_EXCLUDES(evictions_mutex_);
+  std::uint64_t evict_objects(const ZspageEviction& eviction) noexcept;
+  std::size_t end_eviction(ZspageEviction& eviction) noexcept MMKIT_EXCLUDES(evictions_mutex_);
   bool is_empty_for_now() noexcept MMKIT_EXCLUDES(evictions_mutex_);
 
   // zsmalloc_validate.cpp
@@ -352,8 +338,6 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   void lock_zspages() noexcept MMKIT_NO_THREAD_SAFETY_ANALYSIS;
   void unlock_zspages() noexcept MMKIT_NO_THREAD_SAFETY_ANALYSIS;
   bool validate_zspage(const Zspage& zspage) const noexcept;
-  void report_leftovers() const noexcept;
-  [[noreturn]] void report_not_mapped(Handle handle) const noexcept;
   std::size_t metadata_bytes() const noexcept;
 
   void lock_for_fork() noexcept override MMKIT_NO_THREAD_SAFETY_ANALYSIS;
@@ -362,27 +346,16 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
 
   // Read only after create().
   const SizeClasses& sizes_;
-  const Gfp gfp_;
-  PageSource& source_;
   std::uint16_t heads_[SizeClasses::kMost] = {};  // of the classes' stacks
   std::unique_ptr<std::uint8_t[]> capacities_;    // of these stacks
   std::unique_ptr<Class[]> classes_;
-  const std::function<Status(Handle)> evict_;
-  std::unique_ptr<char[]> name_;
-  std::size_t name_bytes_ = 0;
-  bool inherited_ = false;  // set in the child of a fork, while that has one thread
-
-  mutable ObjectEngine engine_;
 
   // By number of zspage. Grown under numbers_lock_, read by anybody.
   GrowingArray<std::atomic<ZspageBase>> bases_;
   GrowingArray<UseAge> ages_;
   GrowingArray<std::atomic<Zspage*>> descriptors_;
 
-  UseClock clock_;
-  std::atomic<std::size_t> pages_{0}, zspages_{0};
-  std::atomic<std::uint64_t> failures_{0}, evicted_{0}, moved_{0};
-  std::atomic<std::uint64_t> allocations_aside_{0}, bytes_aside_{0};  // of calls that must not wait
+  std::atomic<std::size_t> zspages_{0};
 
   mutable ShortLock numbers_lock_{LockRank::zpool_slots};
   std::uint32_t first_number_ MMKIT_GUARDED_BY(numbers_lock_) =
@@ -396,11 +369,6 @@ class ZsmallocPool final : public ZpoolBackend, private ForkParticipant {
   std::atomic<std::size_t> descriptor_bytes_{0};
 
   mutable Mutex slices_{LockRank::pool};  // one slice of a compaction at a time
-  std::atomic<bool> compacting_{false};
-
-  mutable Mutex evictions_mutex_{LockRank::pool};
-  IntrusiveList<Eviction> evictions_ MMKIT_GUARDED_BY(evictions_mutex_);
-  OldestUnits oldest_ MMKIT_GUARDED_BY(evictions_mutex_);
 };
 
 /// The zsmalloc kind, for registries. Never destroyed.
