@@ -65,6 +65,8 @@ stage_model() {
     --gtest_filter='PercpuModel.*'
   MMKIT_SCALE=${MMKIT_SCALE:-24} build/release/tests/mmkit_model_tests --gtest_brief=1 \
     --gtest_filter='ZsmallocModel.*'
+  # A million interleavings of each kind.
+  MMKIT_SCALE=${MMKIT_SCALE:-50} build/release/tests/schedule/mmkit_schedule_tests --gtest_brief=1
 }
 
 # A thousand million per-CPU operations under signals, moves and forks: none may be lost. As many of genalloc's where nobody may

@@ -33,6 +33,7 @@ class Patience {
   ~Patience() { errno = errno_; }
 
   void rest() noexcept {
+    if constexpr (detail::kStepped) return detail::step_while_waiting();
     if (round_ < kSpins) {
       pause();
     } else if (round_ < kSpins + kYields) {

@@ -18,7 +18,9 @@ SlotPins::~SlotPins() {
 void SlotPins::wait_while_busy(const Slot& slot) noexcept {
   constexpr unsigned kSpins = 2000;
   for (unsigned spins = 0; state_of(slot.load(std::memory_order_relaxed)) == kBusy; ++spins) {
-    if (spins >= kSpins) {
+    if constexpr (detail::kStepped) {
+      detail::step_while_waiting();
+    } else if (spins >= kSpins) {
       ::sched_yield();
     } else {
 #if defined(__x86_64__)

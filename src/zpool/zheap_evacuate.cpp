@@ -110,6 +110,7 @@ ZheapPool::Step ZheapPool::empty_one(HeapShard& shard, Closed& closed) noexcept 
   const HeapPlace there(room.block(), room.granule(), here.slack_bytes());
   MMKIT_MUTATE(MMKIT_MUTANT_zheap_publishes_before_copy, , SlotPins::end_move(slot, there.bits());
                detail::hold_window_open();)
+  detail::step();
   std::memcpy(blocks_.block(room.block()).object(room.granule()), source.object(from.granule()),
               HeapBlock::bytes_in(granules) - here.slack_bytes());
   clock_.take_over(blocks_[room.block()].age, blocks_[from.block()].age);
@@ -133,6 +134,7 @@ ZheapPool::Owner ZheapPool::find_owner(HeapPlace place) const noexcept {
   constexpr std::uint32_t kStep = 1U << HeapBlock::kOwnerBits;
   const std::size_t slots = engine_.slots();
   for (std::size_t index = bits; index < slots; index += kStep) {
+    detail::step();
     const std::uint64_t word =
         engine_.slot(static_cast<std::uint32_t>(index)).load(std::memory_order_relaxed);
     if (slot_word::state_of(word) < slot_word::kLive) continue;

@@ -3,7 +3,7 @@
 // FiberSchedule - several threads of control on one thread, switched where a schedule says.
 //
 // A fiber runs until the step at which the schedule preempts it; a fiber that ends hands over to the
-// next one that has not. So a run is repeated exactly by its schedule, an interleaving costs some
+// next one that has not, and so does one that waits. So a run is repeated exactly by its schedule, an interleaving costs some
 // microseconds, and a million of them is an ordinary test.
 // Units:   steps, counted over all fibers from 1
 // Locking: none: one thread
@@ -13,11 +13,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <vector>
 
-#include "support/genpool_steps.hpp"
+#include "support/step_hook.hpp"
 
 #if defined(__SANITIZE_THREAD__)
 #define MMKIT_FIBERS_TELL_TSAN 1
@@ -127,6 +128,17 @@ class FiberSchedule final : private StepHook {
       switch_to(&fibers_[from].context, to);
       return;
     }
+  }
+
+  // The next one around that has not ended. If there is none, nobody is left to wait for.
+  void wait() noexcept override {
+    ++steps_;
+    const unsigned from = current_;
+    do {
+      current_ = (current_ + 1) % static_cast<unsigned>(fibers_.size());
+    } while (fibers_[current_].done);
+    if (current_ == from) std::abort();
+    switch_to(&fibers_[from].context, current_);
   }
 
   std::vector<Fiber> fibers_;

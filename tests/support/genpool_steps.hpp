@@ -10,32 +10,9 @@
 #include <atomic>
 #include <cstdint>
 
+#include "support/step_hook.hpp"
+
 namespace mmkit::testing {
-
-/// What happens before each access. One a thread at a time.
-class StepHook {
- public:
-  virtual ~StepHook() = default;
-  virtual void step() noexcept = 0;
-};
-
-inline thread_local StepHook* step_hook = nullptr;
-
-inline void one_step() noexcept {
-  if (step_hook != nullptr) step_hook->step();
-}
-
-/// Sets the hook of this thread for a scope.
-class Hooked {
- public:
-  explicit Hooked(StepHook* hook) noexcept : before_(step_hook) { step_hook = hook; }
-  Hooked(const Hooked&) = delete;
-  Hooked& operator=(const Hooked&) = delete;
-  ~Hooked() { step_hook = before_; }
-
- private:
-  StepHook* before_;
-};
 
 struct SteppedSync {
   template <class T>

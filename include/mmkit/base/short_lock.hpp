@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <mmkit/base/mutant.hpp>
 #include <mmkit/base/mutex.hpp>
+#include <mmkit/base/step.hpp>
 
 #if __has_include(<sys/single_threaded.h>)
 #include <sys/single_threaded.h>
@@ -31,6 +32,7 @@ namespace mmkit {
 namespace detail {
 /// Whether no second thread exists. Starting one orders everything before it.
 inline bool single_threaded() noexcept {
+  if constexpr (kStepped) return false;
 #if MMKIT_HAS_SINGLE_THREADED
   return __libc_single_threaded != 0;
 #else
@@ -80,6 +82,7 @@ class MMKIT_CAPABILITY("mutex") ShortLock {
   static constexpr bool kChecksRanks = MMKIT_CHECK_LEVEL >= 1;
 
   bool take() noexcept {
+    detail::step();
     // Acquire: pairs with the release in unlock(), for the thread that is alone and goes no
     // further.
     if (state_.load(std::memory_order_acquire) != 0) return false;

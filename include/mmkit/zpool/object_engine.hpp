@@ -33,6 +33,7 @@
 #include <mmkit/base/growing_array.hpp>
 #include <mmkit/base/result.hpp>
 #include <mmkit/base/short_lock.hpp>
+#include <mmkit/base/step.hpp>
 #include <mmkit/percpu/tsan.hpp>
 #include <mmkit/zpool/cpu_stacks.hpp>
 #include <mmkit/zpool/slot_pins.hpp>
@@ -73,6 +74,7 @@ class ObjectEngine {
   Handle publish(std::uint32_t index, std::uint64_t place) noexcept {
     Slot& slot = slots_[index];
     const std::uint64_t generation = slot_word::generation_of(slot.load(std::memory_order_relaxed));
+    detail::step();
     // Release: pairs with the acquire of pin(), take() and begin_move().
     slot.store(slot_word::make(place, generation, slot_word::kLive), std::memory_order_release);
     return handle_bits::make(tag(), static_cast<std::uint32_t>(generation), index);

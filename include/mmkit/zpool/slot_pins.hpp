@@ -24,6 +24,7 @@
 #include <mmkit/base/mutex.hpp>
 #include <mmkit/base/result.hpp>
 #include <mmkit/base/short_lock.hpp>
+#include <mmkit/base/step.hpp>
 #include <mmkit/zpool/slot_word.hpp>
 
 namespace mmkit {
@@ -47,6 +48,7 @@ class SlotPins {
 
   /// Maps a live object once more, if that is all there is to it; `word` is its slot's.
   [[gnu::always_inline]] bool try_pin(Handle handle, Slot& slot, std::uint64_t& word) noexcept {
+    detail::step();
     // Relaxed: the exchange below orders, and fails if this is stale.
     word = slot.load(std::memory_order_relaxed);
     if (!names(handle, word) || slot_word::state_of(word) >= slot_word::kMostPins) return false;
@@ -54,6 +56,7 @@ class SlotPins {
       slot.store(word + 1, std::memory_order_relaxed);  // nobody to race with
       return true;
     }
+    detail::step();
     // Acquire: pairs with whoever published the slot, and with end_move().
     return MMKIT_MUTATE(MMKIT_MUTANT_handle_pin_adds_blindly,
                         slot.compare_exchange_strong(word, word + 1, std::memory_order_acquire,
@@ -66,6 +69,7 @@ class SlotPins {
 
   /// Ends one mapping, if that is all there is to it.
   [[gnu::always_inline]] bool try_unpin(Handle handle, Slot& slot) noexcept {
+    detail::step();
     std::uint64_t word = slot.load(std::memory_order_relaxed);
     if (MMKIT_MUTATE(MMKIT_MUTANT_handle_unpin_ignores_generation, !names(handle, word),
                      slot_word::state_of(word) < slot_word::kLive) ||
@@ -77,6 +81,7 @@ class SlotPins {
       slot.store(word - 1, std::memory_order_relaxed);  // nobody to race with
       return true;
     }
+    detail::step();
     // Release: pairs with the acquire of take() and begin_move().
     return slot.compare_exchange_strong(word, word - 1, std::memory_order_release,
                                         std::memory_order_relaxed);
@@ -88,6 +93,7 @@ class SlotPins {
   /// Takes a live, unmapped slot from its object, if that is all there is to it; see take().
   [[gnu::always_inline]] bool try_take(Handle handle, Slot& slot, std::uint64_t state,
                                        std::uint64_t& word) noexcept {
+    detail::step();
     word = slot.load(std::memory_order_relaxed);
     if (!names(handle, word) ||
         MMKIT_MUTATE(MMKIT_MUTANT_handle_kill_ignores_pins,
@@ -99,6 +105,7 @@ class SlotPins {
       slot.store(dead, std::memory_order_relaxed);  // nobody to race with
       return true;
     }
+    detail::step();
     // Acquire: pairs with unpin(), end_move() and whoever published the slot. Release: whoever
     // reads the new generation knows that the handle is dead.
     return slot.compare_exchange_strong(word, dead, std::memory_order_acq_rel,
@@ -111,6 +118,7 @@ class SlotPins {
 
   /// Whether the handle names an object at this instant. Thread safety: safe.
   bool is_live(Handle handle, const Slot& slot) const noexcept {
+    detail::step();
     // Acquire: pairs with the release of take(): who sees it dead sees what came before.
     const std::uint64_t word = slot.load(std::memory_order_acquire);
     return slot_word::has_name(tag_, handle, word) && slot_word::state_of(word) >= slot_word::kBusy;
@@ -121,6 +129,7 @@ class SlotPins {
   static bool begin_move(Slot& slot, std::uint64_t place) noexcept {
     MMKIT_MUTATE(MMKIT_MUTANT_slot_moves_what_went_elsewhere, static_cast<void>(0),
                  detail::hold_window_open());
+    detail::step();
     std::uint64_t word = slot.load(std::memory_order_relaxed);
     const bool movable = slot_word::state_of(word) == slot_word::kLive;
     if (MMKIT_MUTATE(MMKIT_MUTANT_slot_moves_what_is_mapped, !movable,
@@ -129,6 +138,7 @@ class SlotPins {
                      slot_word::place_of(word) != place, false)) {
       return false;
     }
+    detail::step();
     // Acquire: pairs with unpin(), for the last user's writes.
     const bool begun =
         slot.compare_exchange_strong(word, slot_word::with_state(word, slot_word::kBusy),
@@ -138,6 +148,7 @@ class SlotPins {
   }
   /// The object is at `place` now. Release: pairs with pin() and take(), for the copied bytes.
   static void end_move(Slot& slot, std::uint64_t place) noexcept {
+    detail::step();
     const std::uint64_t word = slot.load(std::memory_order_relaxed);
     slot.store(slot_word::make(place, slot_word::generation_of(word), slot_word::kLive),
                std::memory_order_release);

@@ -49,6 +49,7 @@
 #include <cstring>
 #include <memory>
 #include <mmkit/base/mutex.hpp>
+#include <mmkit/base/step.hpp>
 #include <mmkit/zpool/engine_pool.hpp>
 #include <mmkit/zpool/fetch_soon.hpp>
 #include <mmkit/zpool/heap_block_table.hpp>
@@ -194,6 +195,7 @@ class ZheapPool final : public EnginePool {
   Status start(std::string_view name) noexcept;
 
   std::span<std::byte> bytes_of(std::uint64_t word) const noexcept {
+    detail::step();
     return blocks_.object(HeapPlace(word));
   }
   HeapShard& shard(unsigned number) const noexcept {
