@@ -172,10 +172,12 @@ class Duel {
     Run& run = found->second;
     if (is_new) {
       run.size_class = size_class;
-      run.cells.resize(at->second * kPageSize / shape.bytes);
+      // Where a call that must not wait finds no other room for what describes a zspage, it gives the
+      // pages back and takes one more.
+      const std::size_t pages = at->second - (gave_unused_back_ ? 1 : 0);
+      run.cells.resize(pages * kPageSize / shape.bytes);
       run.used_before = allocated_;
-      // One page more where a call that must not wait finds no other room for what describes it.
-      require(at->second <= shape.pages + 1, "a zspage is no longer than its class's");
+      require(pages <= shape.pages, "a zspage is no longer than its class's");
       of_class_[size_class].insert(at->first);
     }
     const std::size_t offset = address - at->first;
@@ -200,7 +202,10 @@ class Duel {
   }
   void on_run_freed(std::uintptr_t address) {
     const auto at = runs_.find(address);
-    if (at == runs_.end()) return;  // one that was never used
+    if (at == runs_.end()) {
+      gave_unused_back_ = true;
+      return;
+    }
     require(compacting_ || at->second.live == 0, "pages with a live object stay");
     of_class_[at->second.size_class].erase(address);
     runs_.erase(at);
@@ -275,6 +280,7 @@ class Duel {
     const std::uint64_t evictions = asked_;
     flight_.push_back(0);
     note_passed_over();  // by a shrink at the limit
+    gave_unused_back_ = false;
     const Result<Handle> handle = stored ? pool_->store(testing::make_pattern(size_bytes, key), gfp)
                                          : pool_->allocate(size_bytes, gfp);
     note_passed_over();
@@ -307,7 +313,9 @@ class Duel {
     ++allocations_;
     if (!nowait) ++allocated_;
     const std::size_t runs = runs_.size();
+    gave_unused_back_ = gave_unused_back_ && nowait;
     put(id, reinterpret_cast<std::uintptr_t>(mapping.bytes().data()));
+    gave_unused_back_ = false;
     if (broken_) return;
     Run& run = runs_.at(objects_[id].run);
     run.used_after = run.used_before = allocated_;
@@ -617,7 +625,8 @@ class Duel {
   std::uint64_t allocated_ = 0;  // by calls that count as use
   std::uint64_t asked_ = 0, evicted_ = 0;
   std::size_t most_runs_ = 0, payload_bytes_ = 0;
-  std::size_t aside_ = 0;  // pages that callbacks took, less those they freed
+  std::size_t aside_ = 0;          // pages that callbacks took, less those they freed
+  bool gave_unused_back_ = false;  // pages, in the allocation that is under way
   bool compacting_ = false, broken_ = false;
 };
 
