@@ -66,7 +66,7 @@ stage_model() {
   MMKIT_SCALE=${MMKIT_SCALE:-24} build/release/tests/mmkit_model_tests --gtest_brief=1 \
     --gtest_filter='ZsmallocModel.*'
   # A million interleavings of each kind.
-  MMKIT_SCALE=${MMKIT_SCALE:-50} build/release/tests/schedule/mmkit_schedule_tests --gtest_brief=1
+  MMKIT_SCALE=${MMKIT_SCALE:-50} build/release/tests/mmkit_schedule_tests --gtest_brief=1
 }
 
 # A thousand million per-CPU operations under signals, moves and forks: none may be lost. As many of genalloc's where nobody may
