@@ -87,7 +87,11 @@ fi
 # Every test passes, and exists, without a bug: one build for all of them.
 mapfile -t distinct < <(printf '%s\n' "${executables[@]}" | sort -u)
 build_with "" "$(printf '%s\n' "${files[@]}" | tr '|' '\n' | sort -u | paste -sd '|')" "${distinct[@]}"
+declare -A passed
 for i in "${!names[@]}"; do
+  test="${executables[i]} ${filters[i]}"
+  if [[ -v passed[$test] ]]; then continue; fi
+  passed[$test]=1
   if ! passes "${executables[i]}" "${filters[i]}"; then
     cat "$build.log" >&2
     echo "mutants: ${executables[i]} --gtest_filter=${filters[i]} fails without any mutant" >&2
