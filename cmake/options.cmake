@@ -3,7 +3,12 @@
 # Every option of the build, with its default. Whatever is not the library itself defaults to ON only for the top project.
 include(GNUInstallDirs)
 
-option(MMKIT_BUILD_TESTS "Build the tests" ${PROJECT_IS_TOP_LEVEL})
+# The tests look into the library, and a shared one shows nothing but what it exports.
+set(mmkit_can_test ${PROJECT_IS_TOP_LEVEL})
+if(BUILD_SHARED_LIBS)
+  set(mmkit_can_test OFF)
+endif()
+option(MMKIT_BUILD_TESTS "Build the tests; the library must be static" ${mmkit_can_test})
 option(MMKIT_BUILD_BENCH "Build the benchmarks" ${PROJECT_IS_TOP_LEVEL})
 option(MMKIT_BUILD_TOOLS "Build the mmkit command" ${PROJECT_IS_TOP_LEVEL})
 option(MMKIT_BUILD_EXAMPLES "Build the examples" ${PROJECT_IS_TOP_LEVEL})
@@ -21,6 +26,9 @@ set(MMKIT_MUTANT "" CACHE STRING "A known bug of tests/mutants.txt to compile in
 
 if(NOT MMKIT_CHECK_LEVEL MATCHES "^(AUTO|0|1|2)$")
   message(FATAL_ERROR "MMKIT_CHECK_LEVEL is '${MMKIT_CHECK_LEVEL}'; it must be AUTO, 0, 1 or 2")
+endif()
+if(MMKIT_BUILD_TESTS AND BUILD_SHARED_LIBS)
+  message(FATAL_ERROR "MMKIT_BUILD_TESTS needs a static library, because tests look into it; BUILD_SHARED_LIBS is ON")
 endif()
 if(MMKIT_FUZZ AND NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
   message(FATAL_ERROR "MMKIT_FUZZ needs clang, whose libFuzzer it uses; the compiler is ${CMAKE_CXX_COMPILER_ID}")
