@@ -74,3 +74,12 @@ function(mmkit_own_flags target)
     target_compile_options(${target} PRIVATE -Werror)
   endif()
 endfunction()
+
+# For what is installed: debug information names files relative to the sources. Not in debug builds, whose debugger is to find
+# them from anywhere, nor in instrumented ones, which are not installed.
+function(mmkit_forget_paths target)
+  if(PROJECT_IS_TOP_LEVEL AND NOT MMKIT_SANITIZE AND NOT MMKIT_COVERAGE AND NOT MMKIT_FUZZ)
+    set(map "-ffile-prefix-map=${PROJECT_BINARY_DIR}=build" "-ffile-prefix-map=${PROJECT_SOURCE_DIR}=.")
+    target_compile_options(${target} PRIVATE "$<$<NOT:$<CONFIG:Debug>>:${map}>")
+  endif()
+endfunction()

@@ -11,6 +11,9 @@ function(mmkit_exports target)
   get_target_property(kind ${target} TYPE)
   if(NOT kind STREQUAL "SHARED_LIBRARY")
     set_target_properties(${target} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+    # The standard library's templates stay visible all the same; g++ would make their statics one in the process, and the
+    # dynamic linker would keep whatever object has one.
+    target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-fno-gnu-unique>)
     return()
   endif()
 

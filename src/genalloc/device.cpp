@@ -10,12 +10,6 @@
 namespace mmkit {
 namespace {
 
-// A pool and the next older one of its device.
-struct OwnedPool {
-  std::unique_ptr<GenPool> pool;
-  std::unique_ptr<OwnedPool> older;
-};
-
 bool starts_at(const GenPool& pool, std::uint64_t phys) noexcept {
   bool found = false;
   pool.for_each_chunk([&](const GenPoolChunk& chunk) {
@@ -29,6 +23,12 @@ bool starts_at(const GenPool& pool, std::uint64_t phys) noexcept {
 // ---------------------------------------------------------------- devices
 
 struct Device::State {
+  // A pool and the next older one of its device.
+  struct OwnedPool {
+    std::unique_ptr<GenPool> pool;
+    std::unique_ptr<OwnedPool> older;
+  };
+
   explicit State(std::string device_name) noexcept : name(std::move(device_name)) {}
 
   GenPool* find(std::string_view pool_name) const noexcept MMKIT_REQUIRES(mutex) {
@@ -65,7 +65,7 @@ Device::~Device() {
     if (state_->next != nullptr) state_->next->link = state_->link;
   }
   // One by one: a long list must not end by a deep recursion.
-  std::unique_ptr<OwnedPool> at;
+  std::unique_ptr<State::OwnedPool> at;
   {
     const MutexLock lock(state_->mutex);
     at = std::move(state_->newest);
@@ -80,7 +80,7 @@ std::string_view Device::name() const noexcept {
 Result<GenPool*> Device::create_pool(const GenPoolOptions& options) noexcept {
   Result<std::unique_ptr<GenPool>> pool = GenPool::create(options);
   if (!pool) return fail(pool.error());
-  std::unique_ptr<OwnedPool> owned(new (std::nothrow) OwnedPool);
+  std::unique_ptr<State::OwnedPool> owned(new (std::nothrow) State::OwnedPool);
   if (owned == nullptr) return fail(Errc::out_of_memory);
   owned->pool = *std::move(pool);
   const MutexLock lock(state_->mutex);
@@ -168,7 +168,8 @@ GenPool* find_pool_by_phandle(const DeviceNode& node, std::string_view property,
   const MutexLock lock(Device::State::all_mutex);
   for (Device::State* device = Device::State::all; device != nullptr; device = device->next) {
     const MutexLock pools(device->mutex);
-    for (const OwnedPool* at = device->newest.get(); at != nullptr; at = at->older.get()) {
+    for (const Device::State::OwnedPool* at = device->newest.get(); at != nullptr;
+         at = at->older.get()) {
       if (starts_at(*at->pool, *target.reg)) return at->pool.get();
     }
   }
