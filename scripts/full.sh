@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 #
-# full.sh - what is too slow for every change: all presets, coverage, valgrind, long model and stress runs, mutants, fuzzing.
+# full.sh - what is too slow for every change: all presets, coverage, valgrind, long model and stress runs, mutants, fuzzing,
+# the package with the command in it, the ABI.
 #
 #   scripts/full.sh            all stages
-#   scripts/full.sh STAGE...   those named: presets coverage valgrind model stress mutants fuzz
+#   scripts/full.sh STAGE...   those named: presets coverage valgrind model stress mutants fuzz package abi
 #
 # FUZZ_SECONDS is the time for each fuzz target (60). Coverage below COVERAGE_PERCENT of the lines of include and src (90)
 # is a failure.
@@ -101,7 +102,19 @@ stage_fuzz() {
   fi
 }
 
-all=(presets coverage valgrind model stress mutants fuzz)
+# The .debs with the command among them; and whatever links to the library by its headers does so with the shared one.
+stage_package() {
+  local work=build/full-package
+  mkdir -p "$work"
+  tests/package/shared_test.sh "$PWD" "$PWD/$work" "$(command -v cmake)" g++ Ninja -DMMKIT_BUILD_TOOLS=ON \
+    -DMMKIT_BUILD_EXAMPLES=ON -DMMKIT_BUILD_BENCH=ON
+  local example
+  for example in "$work"/build/examples/mmkit_example_*; do "$example" >/dev/null; done
+}
+
+stage_abi() { scripts/abi.sh; }
+
+all=(presets coverage valgrind model stress mutants fuzz package abi)
 stages=("$@")
 if ((${#stages[@]} == 0)); then stages=("${all[@]}"); fi
 

@@ -6,7 +6,7 @@
 # Builds a shared library, several sources at a time to save minutes. It exports what the list says; installed and moved it
 # serves consumers by find_package and by pkg-config. Then cpack makes packages of it, which put into an empty root serve the
 # same consumers, and do not lay hands on each other's files.
-# The command is packed and run if it is built: scripts/full.sh does, for it takes minutes.
+# The command is packed and run if it is built: scripts/full.sh package does that, for it takes minutes.
 source_dir=$1 work=$2 cmake=$3 compiler=$4 generator=$5
 . "$source_dir/tests/package/support.sh"
 shift 5

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+#!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 #
 # What the package tests share: how a step passes or fails, an installed tree that was moved, and its consumers.

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <string_view>
 #include <thread>
 #include <vector>
@@ -88,6 +89,24 @@ TEST(Copies, ChooseModesThatGoTogether) {
         << second;
   } else {
     EXPECT_EQ(first, second);
+  }
+}
+
+// A copy that a thread loads which the first has not registered yet finds the kernel willing, and
+// then not so in the thread that is registered already.
+void load_the_second_elsewhere() {
+  a();
+  std::thread([] { b(); }).join();
+  void* const in_b = b().make_count();
+  b().count(in_b);
+  ::_exit(b().sum(in_b) == 1 ? 0 : 1);
+}
+TEST(CopiesDeathTest, LoadedByDifferentThreadsNeedTheAreaOfTheCLibrary) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  if (std::string_view(a().mode_reason()).find("an area of our own") != std::string_view::npos) {
+    EXPECT_DEATH(load_the_second_elsewhere(), "rseq registration refused");
+  } else {
+    EXPECT_EXIT(load_the_second_elsewhere(), testing::ExitedWithCode(0), "");
   }
 }
 
