@@ -21,7 +21,7 @@ fi
 command -v abidiff >/dev/null || { echo "abi: no abidiff; scripts/setup.sh installs abigail-tools" >&2 && exit 2; }
 
 work=build/abi
-rm -rf "$work/before"
+rm -rf "$work/before" "$work/build-before"
 mkdir -p "$work/before"
 git archive "$ref" | tar -x -C "$work/before"
 

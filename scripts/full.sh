@@ -106,10 +106,12 @@ stage_fuzz() {
 stage_package() {
   local work=build/full-package
   mkdir -p "$work"
-  tests/package/shared_test.sh "$PWD" "$PWD/$work" "$(command -v cmake)" g++ Ninja -DMMKIT_BUILD_TOOLS=ON \
-    -DMMKIT_BUILD_EXAMPLES=ON -DMMKIT_BUILD_BENCH=ON
+  tests/package/shared_test.sh "$PWD" "$PWD/$work" "$(command -v cmake)" g++ Ninja -DCMAKE_UNITY_BUILD=OFF \
+    -DMMKIT_BUILD_TOOLS=ON -DMMKIT_BUILD_EXAMPLES=ON -DMMKIT_BUILD_BENCH=ON
   local example
   for example in "$work"/build/examples/mmkit_example_*; do "$example" >/dev/null; done
+  LD_LIBRARY_PATH="$work/build" python3 tests/lint/doc_snippets.py --root . --compiler g++ --library "$work/build/libmmkit.so" \
+    --include include --define MMKIT_CHECK_LEVEL=0 --work "$work/snippets"
 }
 
 stage_abi() { scripts/abi.sh; }

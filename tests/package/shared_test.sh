@@ -26,7 +26,7 @@ cat "$log"
 install_and_move "$build"
 soname=$(readelf -d "$prefix"/lib/*/libmmkit.so | sed -n 's/.*(SONAME).*\[\(.*\)\]/\1/p')
 [[ $soname == "libmmkit.so.$(project_version | cut -d. -f1,2)" ]] || fail "the library's name is '$soname'"
-found_consumers
+found_consumers consumer_20_whole consumer_23_bare
 expect "look at what a consumer needs" readelf -d "$work/found/consumer_20_whole"
 grep -qF "Shared library: [$soname]" "$log" || fail "the consumer does not need $soname"
 pkg_consumer
