@@ -14,6 +14,7 @@ install(
   LIBRARY COMPONENT runtime NAMELINK_COMPONENT dev
   ARCHIVE COMPONENT dev)
 install(DIRECTORY include/mmkit DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" COMPONENT dev FILES_MATCHING PATTERN "*.hpp")
+install(FILES share/mmkit/gdb/mmkit_printers.py DESTINATION "${CMAKE_INSTALL_DATAROOTDIR}/mmkit/gdb" COMPONENT dev)
 install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DATAROOTDIR}/licenses/mmkit" COMPONENT dev)
 install(EXPORT mmkit-targets NAMESPACE mmkit:: DESTINATION "${mmkit_package_dir}" COMPONENT dev)
 

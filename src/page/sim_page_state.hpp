@@ -20,8 +20,8 @@
 #include <string_view>
 #include <utility>
 
+#include "base/poison.hpp"
 #include "page/frame_table.hpp"
-#include "page/poison.hpp"
 #include "page/reservation.hpp"
 
 namespace mmkit {
