@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Arguments - the command line as options. The only file that knows CLI11, which costs seconds to
-// compile.
+// Arguments - the command line as options. How it is declared: command_line.hpp.
 #pragma once
 
 #include <string>

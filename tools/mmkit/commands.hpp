@@ -3,7 +3,7 @@
 // Commands - the subcommands, one function and one file each: <name>_command.cpp.
 //
 // A command takes its options, the streams, and the drivers; it returns its exit code or throws a
-// Problem. To add one: its options (options.hpp), its parser (arguments.cpp), its function here,
+// Problem. To add one: its options (options.hpp), its declaration (command_line.cpp), its function here,
 // and its line in main.cpp.
 #pragma once
 
