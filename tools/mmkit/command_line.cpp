@@ -6,6 +6,7 @@
 #include "driver_run.hpp"
 #include "exit_code.hpp"
 #include "policies.hpp"
+#include "trace_file.hpp"
 #include "units.hpp"
 
 namespace mmkit::tool {
@@ -50,6 +51,7 @@ CommandLine::CommandLine()
   app_.get_formatter()->column_width(30);
   app_.footer("'mmkit help COMMAND' or 'mmkit COMMAND --help' says more about one.");
   add_pack();
+  add_replay();
   add_drivers();
   add_genpool();
   add_percpu();
@@ -185,6 +187,44 @@ void CommandLine::add_pack() {
     pack_.codec.level = level_.value_or(levels_of(pack_.codec.kind).usual);
     chosen_ = pack_;
   });
+}
+
+void CommandLine::add_replay() {
+  CLI::App& command = *add_command(
+      "replay", "replay traces in every driver or policy, and show how each fares over time");
+  command
+      .add_option("TRACE", replay_.traces,
+                  "files: sizes of pages (.u16), operations on\nthem (.ops), allocations (.gpt)")
+      ->required()
+      ->type_name("");
+  CLI::Option* format =
+      command
+          .add_option_function<std::string>(
+              "--format",
+              [this](const std::string& text) {
+                const std::optional<TraceFormat> known = format_named(text);
+                if (!known) {
+                  throw CLI::ValidationError(
+                      "--format", in_quotes(text) + " is not a format; known: u16, ops, gpt");
+                }
+                replay_.format = *known;
+              },
+              "u16, ops or gpt, of all traces (default: by the\nend of each name)")
+          ->type_name("NAME");
+  words_[format] = {"u16", "ops", "gpt"};
+  add_driver(command, replay_.drivers);
+  add_heap(command, replay_);
+  add_file(command, "--svg", replay_.svg_path, "write the lines over time as an SVG picture");
+  add_strict(command, replay_, "trace");
+  add_talk(command, replay_);
+  command.footer(
+      "Drivers are for .u16 and .ops, policies and heaps for .gpt. Figures are taken at the end "
+      "of\n"
+      "each snapshot of an .ops trace, and at 64 even points of others.\n"
+      "A trace that cannot be read gives a warning; the others are replayed, unless --strict is "
+      "given.\n"
+      "Exit code 1 when an object or a place was wrong; else as 'mmkit help pack' says.");
+  choose(command, replay_);
 }
 
 void CommandLine::add_genpool() {

@@ -38,6 +38,7 @@ class CommandLine {
   }
 
   void add_pack();
+  void add_replay();
   void add_genpool();
   void add_percpu();
   void add_drivers();
@@ -57,6 +58,7 @@ class CommandLine {
   CLI::App app_;
   std::optional<Arguments> chosen_;
   PackOptions pack_;
+  ReplayOptions replay_;
   GenPoolRunOptions genpool_;
   PercpuRunOptions percpu_;
   DriversOptions drivers_;

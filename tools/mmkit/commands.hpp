@@ -19,6 +19,10 @@ namespace mmkit::tool {
 /// compares.
 ExitCode run_pack(const PackOptions& options, Console& console, DriverRegistry& registry);
 
+/// Replays traces, of sizes in every driver and of allocations in every policy, and shows how they
+/// fare over time.
+ExitCode run_replay(const ReplayOptions& options, Console& console, DriverRegistry& registry);
+
 /// Replays traces of allocations through every policy of a pool of ranges, and compares.
 ExitCode run_genpool(const GenPoolRunOptions& options, Console& console);
 

@@ -4,49 +4,19 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <mmkit/page.hpp>
-
 #include "console.hpp"
 #include "exit_code.hpp"
 
 namespace mmkit::tool {
 namespace {
 
-// Pages that a pool may take beyond two for each object: for structures, and for corpora of a few
-// objects.
-constexpr std::size_t kSparePages = std::size_t{16} << 10;
-
-[[noreturn]] void driver_failed(std::string_view driver, std::string_view call, Errc error) {
-  if (error == Errc::out_of_memory) {
-    throw Problem(
-        ExitCode::out_of_memory,
-        fmt::format("no memory for a pool of {}; a smaller --max-bytes needs less", driver));
-  }
-  throw Problem(ExitCode::internal, fmt::format("{} failed in {}: {}", driver, call, name(error)));
-}
-
-std::unique_ptr<SimPageAllocator> make_pages(std::size_t objects) {
-  SimPageAllocatorOptions options;
-  options.capacity_bytes = (2 * objects + kSparePages) * kPageSize;
-  Result<std::unique_ptr<SimPageAllocator>> pages = SimPageAllocator::create(options);
-  if (!pages) driver_failed("the page allocator", "create", pages.error());
-  return std::move(*pages);
-}
-
 /// A Store (trial.hpp) over one pool.
 class PoolStore {
  public:
   PoolStore(const DriverChoice& choice, DriverRegistry& registry, std::size_t objects)
-      : driver_(choice.name), pages_(make_pages(objects)), handles_(objects, Handle::none) {
-    ZpoolOptions options;
-    options.name = "pack";
-    options.pages = pages_.get();
-    options.registry = &registry;
-    options.params = choice.params;
-    Result<std::unique_ptr<Zpool>> pool = Zpool::create(choice.type, std::move(options));
-    if (!pool) driver_failed(driver_, "create", pool.error());
-    pool_ = std::move(*pool);
-  }
+      : driver_(choice.name),
+        handles_(objects, Handle::none),
+        pool_(choice, registry, {.objects = objects}) {}
   PoolStore(const PoolStore&) = delete;
   PoolStore& operator=(const PoolStore&) = delete;
   ~PoolStore() {
@@ -82,26 +52,9 @@ class PoolStore {
 
  private:
   std::string driver_;
-  std::unique_ptr<SimPageAllocator> pages_;
   std::vector<Handle> handles_;
-  std::unique_ptr<Zpool> pool_;  // goes before its pages
+  DriverPool pool_;
 };
-
-/// What does not add up in a full pool; empty when all does.
-std::string fault_in(const Zpool& pool, std::size_t objects) {
-  const ZpoolStats stats = pool.stats();
-  if (const Status valid = pool.validate(); !valid) {
-    return fmt::format("validate() says {}", name(valid.error()));
-  }
-  if (stats.objects != objects) {
-    return fmt::format("{} objects were stored, stats() counts {}", objects, stats.objects);
-  }
-  if (stats.pages * kPageSize != pool.total_bytes()) {
-    return fmt::format("stats() counts {} pages, total_bytes() is {}", stats.pages,
-                       pool.total_bytes());
-  }
-  return {};
-}
 
 /// Whether the type is one of the registry, perhaps by way of its loader.
 void check_type(const DriverChoice& choice, DriverRegistry& registry) {

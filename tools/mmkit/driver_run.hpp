@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
 // DriverRun - the corpus in a pool of one driver.
-//
-// Each pool has a simulated page allocator of its own: what a driver held before does not come back
-// warm to the next.
 #pragma once
 
 #include <mmkit/zpool.hpp>
@@ -11,18 +8,14 @@
 #include <string>
 #include <vector>
 
+#include "driver_pool.hpp"
 #include "store_row.hpp"
 
 namespace mmkit::tool {
 
 class Console;
 
-/// A driver as the command line names it: NAME or NAME:PARAMS.
-struct DriverChoice {
-  std::string name;  // all of it
-  std::string type;
-  std::string params;
-};
+/// NAME or NAME:PARAMS.
 DriverChoice parse_driver(std::string_view text);
 
 /// The types that are registered now, sorted by name.

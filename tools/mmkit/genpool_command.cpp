@@ -25,33 +25,6 @@ struct NamedTrace {
   replay::GptTrace trace;
 };
 
-/// Those that can be read.
-std::vector<NamedTrace> read_all(GenPoolResult& result, Console& console) {
-  std::vector<NamedTrace> traces;
-  for (const std::string& path : result.options.traces) {
-    try {
-      traces.push_back({path, read_trace(path)});
-    } catch (const Problem& problem) {
-      if (problem.code() != ExitCode::no_input) throw;
-      result.unreadable.add(problem.what());
-    }
-  }
-  const Complaints& unreadable = result.unreadable;
-  if (unreadable.empty()) return traces;
-  // One trace and no other: the error says it, a warning before it would say it twice.
-  if (result.options.traces.size() == 1) {
-    throw Problem(ExitCode::no_input, unreadable.first().front());
-  }
-  for (const std::string& text : unreadable.first()) console.warn(text);
-  if (traces.empty() || result.options.rule == InputRule::strict) {
-    throw Problem(ExitCode::no_input,
-                  fmt::format("{} of {} cannot be read{}", format_count(unreadable.count()),
-                              format_counted(result.options.traces.size(), "trace"),
-                              traces.empty() ? "" : ", and --strict is set"));
-  }
-  return traces;
-}
-
 ExitCode judge(const GenPoolResult& result, Console& console) {
   ExitCode code = ExitCode::ok;
   for (const TraceResult& trace : result.traces) {
@@ -74,7 +47,10 @@ ExitCode run_genpool(const GenPoolRunOptions& options, Console& console) {
   settle(result.options);
   const std::vector<PolicyChoice> policies =
       choose_policies(options.policies, result.options.align_bytes);
-  const std::vector<NamedTrace> traces = read_all(result, console);
+  std::vector<NamedTrace> traces;
+  read_each(options.traces, options.rule, result.unreadable, console, [&](const std::string& path) {
+    traces.push_back({path, read_gpt_trace(path)});
+  });
   const unsigned order = granule_order(result.options);
   for (const NamedTrace& named : traces) {
     result.traces.push_back(
@@ -83,7 +59,8 @@ ExitCode run_genpool(const GenPoolRunOptions& options, Console& console) {
   console.clear_line();
   console.result(options.form == ResultForm::json ? genpool_json(result)
                                                   : genpool_report(result, console));
-  if (!options.svg_path.empty()) write_file(options.svg_path, "the picture", genpool_svg(result));
+  if (!options.svg_path.empty())
+    write_file(options.svg_path, "the picture", svg_document(genpool_picture(result)));
   return judge(result, console);
 }
 

@@ -46,6 +46,16 @@ struct GenPoolRunOptions : TalkOptions, HeapOptions {
   std::string svg_path;  // empty: no picture
 };
 
+/// What a trace is; automatic: by the end of its name.
+enum class TraceFormat { automatic, u16, ops, gpt };
+
+struct ReplayOptions : TalkOptions, HeapOptions {
+  std::vector<std::string> traces;
+  std::vector<std::string> drivers;  // as in PackOptions
+  TraceFormat format = TraceFormat::automatic;
+  std::string svg_path;  // empty: no such file
+};
+
 struct PercpuRunOptions : TalkOptions {
   unsigned threads = 8;
   double seconds = 1;  // for all ways of counting together
