@@ -390,6 +390,60 @@ class Packing(CommandTest):
         self.assertLess(peak("48M"), 3.2 * (48 << 20))
 
 
+class Limited(CommandTest):
+    """`pack --limit`: what a pool evicts goes to a spill file, and comes back from there."""
+
+    def setUp(self):
+        super().setUp()
+        self.file = self.write("text", text_bytes(200 * PAGE))
+
+    def test_json(self):
+        result = run("pack", "--json", self.file, "--limit", "64K")
+        self.assertEqual((result.code, result.err), (0, ""))
+        document = json.loads(result.out)
+        self.assertEqual(document["limit_bytes"], 65536)
+        for row in document["drivers"]:
+            with self.subTest(row["name"]):
+                self.assertIs(row["verified"], True)
+                self.assertEqual(row["objects"], 200)
+                self.assertLessEqual(row["held_bytes"], 65536)
+                self.assertGreater(row["evicted_objects"], 50)
+                self.assertEqual(row["payload_in_pool_bytes"] + row["spilled_bytes"], row["payload_bytes"])
+                self.assertAlmostEqual(row["density"], row["payload_in_pool_bytes"] / row["held_bytes"])
+        self.assertEqual(document["malloc"]["evicted_objects"], 0)
+
+    def test_no_limit(self):
+        document = self.pack_json(self.file)
+        self.assertIsNone(document["limit_bytes"])
+        for row in document["drivers"]:
+            self.assertEqual((row["evicted_objects"], row["passed_objects"], row["spilled_bytes"]), (0, 0, 0))
+        self.assertNotIn("evicted", run("pack", self.file).out)
+
+    def test_table(self):
+        out = run("pack", self.file, "--limit", "64K", "-d", "zheap").out
+        heading = next(line for line in out.splitlines() if line.startswith("driver"))
+        self.assertEqual(heading.split()[4:7], ["evicted", "passed", "spilled"])
+        self.assertIn("by a pool at its limit of 64.0 KiB", out)
+
+    def test_nothing_is_left_behind(self):
+        os.mkdir(self.path("spill"))
+        self.assertEqual(run("pack", self.file, "--limit", "64K", "--spill", self.path("spill")).code, 0)
+        self.assertEqual(os.listdir(self.path("spill")), [])
+        self.assertEqual(run("pack", self.file, "--limit", "64K", env={"TMPDIR": self.path("spill")}).code, 0)
+        self.assertEqual(os.listdir(self.path("spill")), [])
+
+    def test_a_file_that_may_not_grow(self):
+        limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+        self.fails(5, "the spill file cannot be written: File too large (after ", "pack", self.file, "--limit", "64K",
+                   preexec_fn=limit)
+
+    def test_usage(self):
+        self.fails(2, "--limit is 100; it must be at least one page, 4096 bytes", "pack", self.file, "--limit", "100")
+        self.fails(2, "'much' is not a size such as", "pack", self.file, "--limit", "much")
+        self.fails(5, "there can be no spill file in '" + self.path("none") + "': No such file", "pack", self.file,
+                   "--limit", "64K", "--spill", self.path("none"))
+
+
 class Inputs(CommandTest):
     def test_nothing_readable(self):
         os.symlink("nowhere", self.path("dangling"))

@@ -19,7 +19,8 @@ constexpr const char* kExitCodes =
     "  2    the arguments make no sense, or name a driver that does not exist\n"
     "  3    nothing could be read, or --strict and not everything could\n"
     "  4    out of memory; a smaller --max-bytes needs less\n"
-    "  5    the result could not be written to standard output or the file named\n"
+    "  5    the result could not be written to standard output or the file named,\n"
+    "       or what a pool evicts not to its spill file\n"
     "  6    a driver or codec failed in a way that it should not\n"
     "  129, 130, 143   ended by SIGHUP, SIGINT (Ctrl-C), SIGTERM";
 
@@ -180,6 +181,13 @@ void CommandLine::add_pack() {
           "--seed", [this](const std::string& text) { set_seed(pack_.seed, text); },
           "for the random order of loads (default: 1)")
       ->type_name("N");
+  add_size(command, "--limit", pack_.spill.limit_bytes,
+           "what each pool may hold; what it evicts goes to a\nspill file (default: no limit)");
+  command
+      .add_option("--spill", pack_.spill.directory,
+                  "where spill files are, which have no name and\n"
+                  "go with the process (default: TMPDIR, or /tmp)")
+      ->type_name("DIR");
   add_strict(command, pack_, "input");
   add_talk(command, pack_);
   command.footer(std::string(kPackNotes) + kExitCodes);

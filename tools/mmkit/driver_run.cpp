@@ -10,52 +10,6 @@
 namespace mmkit::tool {
 namespace {
 
-/// A Store (trial.hpp) over one pool.
-class PoolStore {
- public:
-  PoolStore(const DriverChoice& choice, DriverRegistry& registry, std::size_t objects)
-      : driver_(choice.name),
-        handles_(objects, Handle::none),
-        pool_(choice, registry, {.objects = objects}) {}
-  PoolStore(const PoolStore&) = delete;
-  PoolStore& operator=(const PoolStore&) = delete;
-  ~PoolStore() {
-    for (const Handle handle : handles_) {
-      if (handle != Handle::none) pool_->free(handle);
-    }
-  }
-
-  std::size_t max_object_bytes() const noexcept { return pool_->max_object_bytes(); }
-
-  bool put(std::size_t index, std::span<const std::byte> object) {
-    const Result<Handle> handle = pool_->store(object);
-    if (handle) {
-      handles_[index] = *handle;
-      return true;
-    }
-    if (handle.error() != Errc::no_space) driver_failed(driver_, "store", handle.error());
-    return false;
-  }
-
-  template <class Reader>
-  void read(std::size_t index, std::size_t size_bytes, Reader&& reader) {
-    const Mapping mapping = pool_->map(handles_[index], MapMode::read_only);
-    reader(mapping.const_bytes().first(size_bytes));
-  }
-
-  void drop(std::size_t index) {
-    pool_->free(handles_[index]);
-    handles_[index] = Handle::none;
-  }
-
-  const Zpool& pool() const noexcept { return *pool_; }
-
- private:
-  std::string driver_;
-  std::vector<Handle> handles_;
-  DriverPool pool_;
-};
-
 /// Whether the type is one of the registry, perhaps by way of its loader.
 void check_type(const DriverChoice& choice, DriverRegistry& registry) {
   if (registry.has_pool(choice.type)) return;
@@ -109,7 +63,7 @@ std::vector<DriverChoice> choose_drivers(std::span<const std::string> named,
 }
 
 StoreRow run_driver(const DriverChoice& choice, const Corpus& corpus, const TrialPlan& plan,
-                    DriverRegistry& registry, Console& console) {
+                    DriverRegistry& registry, const SpillPlan& spill, Console& console) {
   StoreRow row;
   row.name = choice.name;
   row.type = choice.type;
@@ -117,13 +71,14 @@ StoreRow run_driver(const DriverChoice& choice, const Corpus& corpus, const Tria
   row.measure = "pages of the pool";
   Trial<PoolStore> trial(corpus, plan, console, choice.name);
   row.trial = trial.run(
-      [&] { return std::make_unique<PoolStore>(choice, registry, corpus.objects().size()); },
+      [&] { return std::make_unique<PoolStore>(choice, registry, corpus.objects().size(), spill); },
       [&](const PoolStore& store, std::uint64_t stored) {
         const ZpoolStats stats = store.pool().stats();
         row.pages = stats.pages;
         row.held_bytes = std::uint64_t{stats.pages} * kPageSize;
         row.metadata_bytes = stats.metadata_bytes;
-        row.fault = fault_in(store.pool(), stored);
+        row.spill = store.spill();
+        row.fault = store.fault(stored);
       });
   return row;
 }

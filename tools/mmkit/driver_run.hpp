@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "driver_pool.hpp"
+#include "pool_store.hpp"
 #include "store_row.hpp"
 
 namespace mmkit::tool {
@@ -26,9 +27,9 @@ std::vector<std::string> registered_types(const DriverRegistry& registry);
 std::vector<DriverChoice> choose_drivers(std::span<const std::string> named,
                                          DriverRegistry& registry);
 
-/// Stores, verifies, measures. Throws a Problem when there is no memory or the driver fails in a
-/// way that it must not.
+/// Stores, verifies, measures. Throws a Problem when there is no memory, when the spill file cannot be
+/// written, or when the driver fails in a way that it must not.
 StoreRow run_driver(const DriverChoice& choice, const Corpus& corpus, const TrialPlan& plan,
-                    DriverRegistry& registry, Console& console);
+                    DriverRegistry& registry, const SpillPlan& spill, Console& console);
 
 }  // namespace mmkit::tool

@@ -92,6 +92,7 @@ int main(int argc, char** argv) {
   const bool output_open = settle_standard_streams();
   std::signal(SIGPIPE,
               SIG_IGN);  // a closed pipe is an error of write(2), with an exit code of ours
+  std::signal(SIGXFSZ, SIG_IGN);  // the same of a file that may not grow
   watch_for_interrupts();
   Console console(STDOUT_FILENO, STDERR_FILENO);
   const ExitCode code = run(argc, argv, console, output_open);

@@ -9,6 +9,7 @@
 
 #include "codec.hpp"
 #include "console.hpp"
+#include "spill_file.hpp"
 
 namespace mmkit::tool {
 
@@ -39,6 +40,7 @@ struct PackOptions : TalkOptions {
   CodecChoice codec;
   std::uint64_t max_bytes = std::uint64_t{1} << 30;
   std::uint64_t seed = 1;
+  SpillPlan spill;
 };
 
 struct GenPoolRunOptions : TalkOptions, HeapOptions {

@@ -87,6 +87,13 @@ std::uint64_t limit_in_pages(std::uint64_t max_bytes) {
   return std::min<std::uint64_t>(max_bytes / kPageSize, kMaxCorpusPages);
 }
 
+void check_limit(const SpillPlan& spill) {
+  if (spill.limit_bytes == 0 || spill.limit_bytes >= kPageSize) return;
+  throw Problem(ExitCode::usage,
+                fmt::format("--limit is {}; it must be at least one page, {} bytes",
+                            spill.limit_bytes, kPageSize));
+}
+
 void read_input(PackResult& result, Corpus& corpus, Console& console) {
   const std::uint64_t limit_pages = limit_in_pages(result.options.max_bytes);
   result.inputs = walk_inputs(result.options.paths, limit_pages, console);
@@ -121,6 +128,7 @@ ExitCode judge(const PackResult& result, Console& console) {
 ExitCode run_pack(const PackOptions& options, Console& console, DriverRegistry& registry) {
   console.set_chatter(options.chatter);
   console.set_progress(options.progress);
+  check_limit(options.spill);
   const std::unique_ptr<Codec> codec = make_codec(options.codec);
   const std::vector<DriverChoice> drivers = choose_drivers(options.drivers, registry);
 
@@ -137,7 +145,8 @@ ExitCode run_pack(const PackOptions& options, Console& console, DriverRegistry& 
   result.plan = plan_trial(corpus, impression, options.seed);
   result.codec_cost = measure_codec(corpus, result.plan.sample, console);
   for (const DriverChoice& driver : drivers) {
-    result.rows.push_back(run_driver(driver, corpus, result.plan, registry, console));
+    result.rows.push_back(
+        run_driver(driver, corpus, result.plan, registry, options.spill, console));
   }
   result.rows.push_back(run_malloc(corpus, result.plan, console));
 
