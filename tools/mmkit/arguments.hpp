@@ -15,8 +15,8 @@ struct TextRequest {
   std::string text;
 };
 
-using Arguments = std::variant<TextRequest, PackOptions, ReplayOptions, DriversOptions,
-                               GenPoolRunOptions, PercpuRunOptions>;
+using Arguments = std::variant<TextRequest, PackOptions, ReplayOptions, AdviseOptions,
+                               DriversOptions, GenPoolRunOptions, PercpuRunOptions>;
 
 /// Throws a Problem (usage) that names what is wrong and where help is.
 Arguments parse_arguments(int argc, const char* const* argv);

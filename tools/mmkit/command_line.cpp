@@ -53,6 +53,7 @@ CommandLine::CommandLine()
   app_.footer("'mmkit help COMMAND' or 'mmkit COMMAND --help' says more about one.");
   add_pack();
   add_replay();
+  add_advise();
   add_drivers();
   add_genpool();
   add_percpu();
@@ -148,6 +149,29 @@ void CommandLine::add_file(CLI::App& command, const std::string& name, std::stri
   command.add_option(name, path, help)->type_name("FILE");
 }
 
+void CommandLine::add_max_bytes(CLI::App& command, std::uint64_t& max_bytes) {
+  add_size(command, "--max-bytes", max_bytes,
+           "read at most so much, which bounds the memory needed\n(default: 1 GiB)");
+}
+
+void CommandLine::add_format(CLI::App& command, TraceFormat& format) {
+  CLI::Option* option =
+      command
+          .add_option_function<std::string>(
+              "--format",
+              [&format](const std::string& text) {
+                const std::optional<TraceFormat> known = format_named(text);
+                if (!known) {
+                  throw CLI::ValidationError(
+                      "--format", in_quotes(text) + " is not a format; known: u16, ops, gpt");
+                }
+                format = *known;
+              },
+              "u16, ops or gpt, of all traces (default: by the\nend of each name)")
+          ->type_name("NAME");
+  words_[option] = {"u16", "ops", "gpt"};
+}
+
 void CommandLine::add_heap(CLI::App& command, HeapOptions& heap) {
   CLI::Option* option = command
                             .add_option("-p,--policy", heap.policies,
@@ -174,8 +198,7 @@ void CommandLine::add_pack() {
       ->type_name("");
   add_driver(command, pack_.drivers);
   add_codec(command, pack_.codec);
-  add_size(command, "--max-bytes", pack_.max_bytes,
-           "read at most so much, which bounds the memory needed\n(default: 1 GiB)");
+  add_max_bytes(command, pack_.max_bytes);
   command
       .add_option_function<std::string>(
           "--seed", [this](const std::string& text) { set_seed(pack_.seed, text); },
@@ -205,21 +228,7 @@ void CommandLine::add_replay() {
                   "files: sizes of pages (.u16), operations on\nthem (.ops), allocations (.gpt)")
       ->required()
       ->type_name("");
-  CLI::Option* format =
-      command
-          .add_option_function<std::string>(
-              "--format",
-              [this](const std::string& text) {
-                const std::optional<TraceFormat> known = format_named(text);
-                if (!known) {
-                  throw CLI::ValidationError(
-                      "--format", in_quotes(text) + " is not a format; known: u16, ops, gpt");
-                }
-                replay_.format = *known;
-              },
-              "u16, ops or gpt, of all traces (default: by the\nend of each name)")
-          ->type_name("NAME");
-  words_[format] = {"u16", "ops", "gpt"};
+  add_format(command, replay_.format);
   add_driver(command, replay_.drivers);
   add_heap(command, replay_);
   add_file(command, "--svg", replay_.svg_path, "write the lines over time as an SVG picture");
@@ -233,6 +242,36 @@ void CommandLine::add_replay() {
       "given.\n"
       "Exit code 1 when an object or a place was wrong; else as 'mmkit help pack' says.");
   choose(command, replay_);
+}
+
+void CommandLine::add_advise() {
+  CLI::App& command = *add_command(
+      "advise",
+      "say which driver, chain length or policy suits traces or files, and by which figures");
+  command
+      .add_option("INPUT", advise_.inputs,
+                  "traces (.u16, .ops, .gpt), each advised on by itself;\n"
+                  "or files and directories, all of them together")
+      ->required()
+      ->type_name("");
+  add_format(command, advise_.format);
+  add_codec(command, advise_.codec);
+  add_max_bytes(command, advise_.max_bytes);
+  add_heap(command, advise_);
+  add_strict(command, advise_, "input");
+  add_talk(command, advise_);
+  command.footer(
+      "Every driver is tried, zsmalloc with chains of 4, 8 and 16 pages; of an allocation trace "
+      "(.gpt)\n"
+      "every policy. The best share of memory that is data counts; within a hundredth of it the\n"
+      "quickest candidate. --codec, --level and --max-bytes are for files, which are compressed "
+      "page\n"
+      "by page; --policy, --granule, --heap and --align for .gpt.\n"
+      "Exit code 1 when a candidate was found to fail; else as 'mmkit help pack' says.");
+  command.final_callback([this] {
+    advise_.codec.level = level_.value_or(levels_of(advise_.codec.kind).usual);
+    chosen_ = advise_;
+  });
 }
 
 void CommandLine::add_genpool() {

@@ -39,6 +39,7 @@ class CommandLine {
 
   void add_pack();
   void add_replay();
+  void add_advise();
   void add_genpool();
   void add_percpu();
   void add_drivers();
@@ -49,6 +50,8 @@ class CommandLine {
   static void add_talk(CLI::App& command, TalkOptions& talk);
   void add_driver(CLI::App& command, std::vector<std::string>& drivers);
   void add_codec(CLI::App& command, CodecChoice& codec);
+  void add_format(CLI::App& command, TraceFormat& format);
+  static void add_max_bytes(CLI::App& command, std::uint64_t& max_bytes);
   void add_heap(CLI::App& command, HeapOptions& heap);
   static void add_size(CLI::App& command, const std::string& name, std::uint64_t& bytes,
                        const std::string& help);
@@ -59,6 +62,7 @@ class CommandLine {
   std::optional<Arguments> chosen_;
   PackOptions pack_;
   ReplayOptions replay_;
+  AdviseOptions advise_;
   GenPoolRunOptions genpool_;
   PercpuRunOptions percpu_;
   DriversOptions drivers_;

@@ -23,6 +23,9 @@ ExitCode run_pack(const PackOptions& options, Console& console, DriverRegistry& 
 /// fare over time.
 ExitCode run_replay(const ReplayOptions& options, Console& console, DriverRegistry& registry);
 
+/// Tries every driver, chain length or policy on traces or files, and says which suits them.
+ExitCode run_advise(const AdviseOptions& options, Console& console, DriverRegistry& registry);
+
 /// Replays traces of allocations through every policy of a pool of ranges, and compares.
 ExitCode run_genpool(const GenPoolRunOptions& options, Console& console);
 

@@ -6,7 +6,7 @@
 //           command_line                 |
 //         input:    input_walk -> page_reader -> corpus (codec, same_filled, page_hash); trace_file
 //         measures: trial, over driver_run and malloc_run; codec_run; verify; genpool_trial;
-//                   pool_replay, heap_replay
+//                   pool_replay, heap_replay; advice
 //         shows:    table, JSON; occupancy; picture, svg; event_log; console, progress, units
 //
 // A command uses input, measures and shows, in this order; what is shown knows nothing of how it is
@@ -51,6 +51,9 @@ struct Dispatch {
   }
   ExitCode operator()(const ReplayOptions& options) const {
     return run_replay(options, console, default_registry());
+  }
+  ExitCode operator()(const AdviseOptions& options) const {
+    return run_advise(options, console, default_registry());
   }
   ExitCode operator()(const GenPoolRunOptions& options) const {
     return run_genpool(options, console);

@@ -58,6 +58,13 @@ struct ReplayOptions : TalkOptions, HeapOptions {
   std::string svg_path;  // empty: no such file
 };
 
+struct AdviseOptions : TalkOptions, HeapOptions {
+  std::vector<std::string> inputs;  // traces, or files and directories
+  TraceFormat format = TraceFormat::automatic;
+  CodecChoice codec;  // of files
+  std::uint64_t max_bytes = std::uint64_t{1} << 30;
+};
+
 struct PercpuRunOptions : TalkOptions {
   unsigned threads = 8;
   double seconds = 1;  // for all ways of counting together

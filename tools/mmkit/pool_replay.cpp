@@ -35,20 +35,22 @@ class Contents {
   Contents() {
     std::mt19937_64 random(1);
     for (std::byte& byte : noise_) byte = std::byte(random() & 0xff);
+    bytes_ = noise_;
   }
-  /// Valid until the next call.
+  /// Valid until the next call. Costs two stamps and no copy of a page: it is timed with the store.
   std::span<const std::byte> of(std::uint64_t number, std::size_t size_bytes) {
     // An odd factor: different numbers stay different in all eight bytes.
     const std::uint64_t stamp = (number + 1) * 0x9e3779b97f4a7c15;
-    const std::size_t stamp_bytes = std::min(size_bytes, sizeof stamp);
-    bytes_ = noise_;
-    std::memcpy(bytes_.data() + size_bytes - stamp_bytes, &stamp, stamp_bytes);
-    std::memcpy(bytes_.data(), &stamp, stamp_bytes);
+    std::memcpy(bytes_.data() + last_end_, noise_.data() + last_end_, sizeof stamp);
+    std::memcpy(bytes_.data(), &stamp, sizeof stamp);
+    last_end_ = size_bytes < 2 * sizeof stamp ? 0 : size_bytes - sizeof stamp;
+    std::memcpy(bytes_.data() + last_end_, &stamp, sizeof stamp);
     return {bytes_.data(), size_bytes};
   }
 
  private:
   std::array<std::byte, kPageSize> noise_, bytes_;
+  std::size_t last_end_ = 0;  // where the stamp at the end was
 };
 
 /// What lives in a pool while a trace is replayed.
@@ -75,7 +77,8 @@ class Life {
 
   DensityPoint figures(std::size_t operation) const {
     const ZpoolStats stats = pool_->stats();
-    return {operation, stats.objects, payload_bytes_, stats.pages, stats.metadata_bytes};
+    return {operation,        stats.objects, payload_bytes_, stats.pages, stats.metadata_bytes,
+            refused_objects_, refused_bytes_};
   }
   std::uint64_t refused() const noexcept { return refused_; }
   Zpool& pool() const noexcept { return *pool_; }
@@ -104,6 +107,9 @@ class Life {
     if (!handle) {
       if (handle.error() != Errc::no_space) driver_failed(driver_.name, "store", handle.error());
       ++refused_;
+      ++refused_objects_;
+      refused_bytes_ += step.size_bytes;
+      live_[step.slot] = {Handle::none, number};
       return;
     }
     live_[step.slot] = {*handle, number};
@@ -111,9 +117,14 @@ class Life {
     ++objects_;
   }
   void drop(Live& one) {
-    if (one.handle == Handle::none) return;  // refused
+    const std::uint64_t size_bytes = trace_.steps[one.step].size_bytes;
+    if (one.handle == Handle::none) {
+      --refused_objects_;
+      refused_bytes_ -= size_bytes;
+      return;
+    }
     pool_->free(one.handle);
-    payload_bytes_ -= trace_.steps[one.step].size_bytes;
+    payload_bytes_ -= size_bytes;
     --objects_;
     one.handle = Handle::none;
   }
@@ -122,7 +133,9 @@ class Life {
   const SizeTrace& trace_;
   std::vector<Live> live_;  // by slot
   Contents contents_;
-  std::uint64_t payload_bytes_ = 0, refused_ = 0;
+  std::uint64_t payload_bytes_ = 0;
+  std::uint64_t refused_ = 0;  // ever; the two below: that would live now
+  std::uint64_t refused_objects_ = 0, refused_bytes_ = 0;
   std::size_t objects_ = 0;
   DriverPool pool_;
 };
@@ -245,6 +258,17 @@ std::optional<double> DriverReplay::worst_density() const {
     if (here && (!worst || *here < *worst)) worst = here;
   }
   return worst;
+}
+
+std::optional<double> DriverReplay::yield(std::size_t first_point) const {
+  std::uint64_t payload_bytes = 0, memory_bytes = 0;
+  for (std::size_t i = first_point; i < points.size(); ++i) {
+    const DensityPoint& point = points[i];
+    payload_bytes += point.payload_bytes + point.refused_bytes;
+    memory_bytes += (point.pages + point.refused_objects) * kPageSize + point.metadata_bytes;
+  }
+  if (memory_bytes == 0) return std::nullopt;
+  return static_cast<double>(payload_bytes) / static_cast<double>(memory_bytes);
 }
 
 std::uint64_t DriverReplay::peak_pages() const {

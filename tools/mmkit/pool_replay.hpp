@@ -28,6 +28,8 @@ class EventLog;
 struct DensityPoint {
   std::size_t operation = 0;  // steps of the trace that were done
   std::uint64_t objects = 0, payload_bytes = 0, pages = 0, metadata_bytes = 0;
+  std::uint64_t refused_objects = 0,
+                refused_bytes = 0;  // that would live, and are in nothing above
 
   /// Payload per byte held; nothing when nothing is held.
   std::optional<double> density() const noexcept { return ratio(pages * kPageSize); }
@@ -55,6 +57,9 @@ struct DriverReplay {
   /// Of the densities with metadata at the points: the mean, the least; nothing when nothing was held.
   std::optional<double> mean_density() const;
   std::optional<double> worst_density() const;
+  /// All payload by all memory, over the points from the first given on; an object that was refused is
+  /// kept as a page. So drivers that refuse can be compared with those that do not.
+  std::optional<double> yield(std::size_t first_point) const;
   std::uint64_t peak_pages() const;
 };
 
