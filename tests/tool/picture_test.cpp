@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -70,6 +71,54 @@ TEST(Svg, DrawsTheObjectsOfTheFirstRuns) {
   const std::string text = svg_document(one("", map));
   EXPECT_EQ(count_of(text, "<rect"), 1u + 2 * 120);
   EXPECT_NE(text.find("the first 120 zspages of 1,000"), std::string::npos);
+}
+
+nlohmann::json data_of(const std::string& page) {
+  const std::string_view begin = "id=\"mmkit-data\">";
+  const std::size_t at = page.find(begin) + begin.size();
+  return nlohmann::json::parse(page.substr(at, page.find("</script>", at) - at));
+}
+
+TEST(Html, HoldsEverySectionAsData) {
+  Picture picture{"t", {}};
+  picture.sections.push_back({"b", "c", Bands{{{"x", "y", {0, 1e-9, .5, 1}}}}});
+  picture.sections.push_back({"l", "", Chart{"x", "y", {{"s", {1}, {2}}}}});
+  picture.sections.push_back({"g", "", Grid{"r", "c", "v", {"1"}, {"2"}, {3}}});
+  picture.sections.push_back({"m", "", RunMap{"run", "page", {{1, 1}}, {{7, 258, 100}}}});
+  const nlohmann::json data = data_of(html_document(picture));
+  EXPECT_EQ(data["title"], "t");
+  ASSERT_EQ(data["sections"].size(), 4u);
+  EXPECT_EQ(data["sections"][0]["caption"], "c");
+  // 0 and 255 are nothing and full alone.
+  EXPECT_EQ(data["sections"][0]["bands"][0]["shares"]["data"], "AAGA/w==");
+  EXPECT_EQ(data["sections"][1]["series"][0]["x"]["data"], "AAAAAAAA8D8=");
+  EXPECT_EQ(data["sections"][2]["values"]["type"], "f64");
+  EXPECT_EQ(data["sections"][3]["begin"]["type"], "u16");
+  EXPECT_EQ(data["sections"][3]["begin"]["data"], "AgE=");
+  EXPECT_EQ(data["sections"][3]["number"]["data"], "BwAAAA==");
+}
+
+TEST(Html, LongRunsHavePlacesOf32Bits) {
+  const RunMap map{"run", "page", {{17, 1}}, {{7, 65'536, 100}}};
+  EXPECT_EQ(data_of(html_document(one("", map)))["sections"][0]["begin"]["type"], "u32");
+}
+
+TEST(Html, NoTextEndsTheDataOrTheTitle) {
+  const std::string text =
+      html_document({"</title><script>x</script>", {{"</script><b>\xff", "<!--", Grid{}}}});
+  EXPECT_EQ(count_of(text, "</script>"), 2u) << "the data's and the script's own";
+  EXPECT_EQ(count_of(text, "</title>"), 1u);
+  EXPECT_EQ(count_of(text, "<!--"), 0u);
+  EXPECT_EQ(data_of(text)["sections"][0]["title"], "</script><b>\xEF\xBF\xBD");
+}
+
+TEST(Html, AMillionObjectsAreElevenMegabytes) {
+  RunMap map{"run", "page", {}, {}};
+  map.runs.assign(31'250, {16, 32});
+  map.objects.assign(1'000'000, {7, 64'000, 1300});
+  const std::size_t size = html_document(one("", map)).size();
+  EXPECT_LT(size, 11'200'000u);
+  EXPECT_GT(size, 10'600'000u) << "eight bytes each, in base64";
 }
 
 TEST(Ticks, AreRoundAndCoverTheRange) {

@@ -149,6 +149,13 @@ void CommandLine::add_file(CLI::App& command, const std::string& name, std::stri
   command.add_option(name, path, help)->type_name("FILE");
 }
 
+void CommandLine::add_pictures(CLI::App& command, PictureOptions& pictures,
+                               const std::string& what) {
+  add_file(command, "--svg", pictures.svg_path, "write " + what + " as an SVG picture");
+  add_file(command, "--html", pictures.html_path,
+           "write the same as a page for a browser, with zoom,\nhover and search");
+}
+
 void CommandLine::add_max_bytes(CLI::App& command, std::uint64_t& max_bytes) {
   add_size(command, "--max-bytes", max_bytes,
            "read at most so much, which bounds the memory needed\n(default: 1 GiB)");
@@ -211,6 +218,7 @@ void CommandLine::add_pack() {
                   "where spill files are, which have no name and\n"
                   "go with the process (default: TMPDIR, or /tmp)")
       ->type_name("DIR");
+  add_pictures(command, pack_, "pages, objects and classes");
   add_strict(command, pack_, "input");
   add_talk(command, pack_);
   command.footer(std::string(kPackNotes) + kExitCodes);
@@ -231,7 +239,7 @@ void CommandLine::add_replay() {
   add_format(command, replay_.format);
   add_driver(command, replay_.drivers);
   add_heap(command, replay_);
-  add_file(command, "--svg", replay_.svg_path, "write the lines over time as an SVG picture");
+  add_pictures(command, replay_, "the lines over time");
   add_strict(command, replay_, "trace");
   add_talk(command, replay_);
   command.footer(
@@ -281,7 +289,7 @@ void CommandLine::add_genpool() {
       ->required()
       ->type_name("");
   add_heap(command, genpool_);
-  add_file(command, "--svg", genpool_.svg_path, "write the picture to a file too");
+  add_pictures(command, genpool_, "the heap at its peak");
   add_strict(command, genpool_, "trace");
   add_talk(command, genpool_);
   command.footer(
@@ -305,6 +313,7 @@ void CommandLine::add_percpu() {
                   "time for all ways of counting together\n(default: 1)")
       ->type_name("S")
       ->check(CLI::Range(0.01, 3600.0));
+  add_pictures(command, percpu_, "the chunks");
   add_talk(command, percpu_);
   command.footer(
       "MMKIT_PERCPU_MODE=fallback in the environment shows the mode without restartable "

@@ -13,7 +13,7 @@
 #include "commands.hpp"
 #include "genpool_result.hpp"
 #include "genpool_trial.hpp"
-#include "output_file.hpp"
+#include "picture_files.hpp"
 #include "trace_file.hpp"
 #include "units.hpp"
 
@@ -59,8 +59,7 @@ ExitCode run_genpool(const GenPoolRunOptions& options, Console& console) {
   console.clear_line();
   console.result(options.form == ResultForm::json ? genpool_json(result)
                                                   : genpool_report(result, console));
-  if (!options.svg_path.empty())
-    write_file(options.svg_path, "the picture", svg_document(genpool_picture(result)));
+  if (wants_picture(options)) write_picture(options, genpool_picture(result));
   return judge(result, console);
 }
 

@@ -26,6 +26,11 @@ struct TalkOptions {
   ProgressMode progress = ProgressMode::automatic;
 };
 
+/// Where a picture goes; an empty name: nowhere.
+struct PictureOptions {
+  std::string svg_path, html_path;
+};
+
 /// How a pool of ranges is tried.
 struct HeapOptions {
   std::vector<std::string> policies;  // none: all
@@ -34,7 +39,7 @@ struct HeapOptions {
   std::uint64_t align_bytes = 0;  // of the aligned policy; 0: four granules
 };
 
-struct PackOptions : TalkOptions {
+struct PackOptions : TalkOptions, PictureOptions {
   std::vector<std::string> paths;
   std::vector<std::string> drivers;  // NAME or NAME:PARAMS; none: every one registered
   CodecChoice codec;
@@ -43,19 +48,17 @@ struct PackOptions : TalkOptions {
   SpillPlan spill;
 };
 
-struct GenPoolRunOptions : TalkOptions, HeapOptions {
+struct GenPoolRunOptions : TalkOptions, HeapOptions, PictureOptions {
   std::vector<std::string> traces;
-  std::string svg_path;  // empty: no picture
 };
 
 /// What a trace is; automatic: by the end of its name.
 enum class TraceFormat { automatic, u16, ops, gpt };
 
-struct ReplayOptions : TalkOptions, HeapOptions {
+struct ReplayOptions : TalkOptions, HeapOptions, PictureOptions {
   std::vector<std::string> traces;
   std::vector<std::string> drivers;  // as in PackOptions
   TraceFormat format = TraceFormat::automatic;
-  std::string svg_path;  // empty: no such file
 };
 
 struct AdviseOptions : TalkOptions, HeapOptions {
@@ -65,7 +68,7 @@ struct AdviseOptions : TalkOptions, HeapOptions {
   std::uint64_t max_bytes = std::uint64_t{1} << 30;
 };
 
-struct PercpuRunOptions : TalkOptions {
+struct PercpuRunOptions : TalkOptions, PictureOptions {
   unsigned threads = 8;
   double seconds = 1;  // for all ways of counting together
 };

@@ -13,6 +13,7 @@
 #include "driver_run.hpp"
 #include "malloc_run.hpp"
 #include "pack_result.hpp"
+#include "picture_files.hpp"
 #include "units.hpp"
 
 namespace mmkit::tool {
@@ -72,6 +73,9 @@ ExitCode run_pack(const PackOptions& options, Console& console, DriverRegistry& 
 
   console.result(options.form == ResultForm::json ? pack_json(result)
                                                   : pack_report(result, console));
+  if (wants_picture(options)) {
+    write_picture(options, pack_picture(drivers, corpus, options.spill, registry, console));
+  }
   return judge(result, console);
 }
 

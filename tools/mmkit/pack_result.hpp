@@ -8,8 +8,10 @@
 
 #include "codec_run.hpp"
 #include "corpus.hpp"
+#include "driver_pool.hpp"
 #include "options.hpp"
 #include "pack_input.hpp"
+#include "picture.hpp"
 #include "store_row.hpp"
 
 namespace mmkit::tool {
@@ -29,5 +31,9 @@ std::string pack_report(const PackResult& result, const Console& console);
 
 /// One JSON document, ended by a newline.
 std::string pack_json(const PackResult& result);
+
+/// Pages with their objects and slack, classes and fullness of each driver. Throws as run_driver() does.
+Picture pack_picture(const std::vector<DriverChoice>& drivers, const Corpus& corpus,
+                     const SpillPlan& spill, DriverRegistry& registry, Console& console);
 
 }  // namespace mmkit::tool

@@ -13,6 +13,7 @@
 #include "json_text.hpp"
 #include "percpu_picture.hpp"
 #include "percpu_race.hpp"
+#include "picture_files.hpp"
 #include "progress.hpp"
 #include "table.hpp"
 #include "units.hpp"
@@ -128,6 +129,7 @@ ExitCode run_percpu(const PercpuRunOptions& options, Console& console) {
   console.clear_line();
   console.result(options.form == ResultForm::json ? json_of(options, results, shown)
                                                   : text_of(options, results, shown, console));
+  if (wants_picture(options)) write_picture(options, percpu_picture(shown.chunks));
   // What is atomic on its CPU cannot lose anything.
   return results.front().lost == 0 ? ExitCode::ok : ExitCode::verification_failed;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // Picture - what a command has to show, as data: a title and sections, each of one kind. How it
-// looks is the renderers' affair, an SVG file (svg.cpp) and a page for a browser (html.cpp).
+// looks is the renderers' affair, an SVG file (svg.cpp) and a page for a browser (html.cpp, viewer/).
 //
 //   Bands    heaps: a grid of cells each, the darker the fuller
 //   Chart    figures over time: a line a driver or policy
@@ -72,5 +72,9 @@ struct Picture {
 /// An SVG document: plain rectangles, lines and text, no script, no font of its own. Of a RunMap it
 /// shows the first runs and says how many there are.
 std::string svg_document(const Picture& picture);
+
+/// A page for a browser that loads nothing else: canvases with zoom, hover and search. A byte of text
+/// that is not UTF-8 becomes U+FFFD.
+std::string html_document(const Picture& picture);
 
 }  // namespace mmkit::tool

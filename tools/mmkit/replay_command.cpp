@@ -11,7 +11,7 @@
 
 #include "commands.hpp"
 #include "driver_run.hpp"
-#include "output_file.hpp"
+#include "picture_files.hpp"
 #include "replay_result.hpp"
 #include "trace_file.hpp"
 #include "units.hpp"
@@ -65,9 +65,7 @@ ExitCode run_replay(const ReplayOptions& options, Console& console, DriverRegist
   console.clear_line();
   console.result(options.form == ResultForm::json ? replay_json(result)
                                                   : replay_report(result, console));
-  if (!options.svg_path.empty()) {
-    write_file(options.svg_path, "the picture", svg_document(replay_picture(result)));
-  }
+  if (wants_picture(options)) write_picture(options, replay_picture(result));
   return judge(result, console);
 }
 
