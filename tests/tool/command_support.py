@@ -155,6 +155,13 @@ class CommandTest(unittest.TestCase):
         self.assertRegex(result.err, r"\A(mmkit: [^\n]+\n)+\Z")
         return result
 
+    def fails_after_output(self, code, words, *arguments):
+        """The figures are shown, but a file could not be written."""
+        result = run(*arguments)
+        self.assertEqual(result.code, code, result.err)
+        self.assertIn(words, result.err)
+        self.assertNotEqual(result.out, "")
+
     def pack_json(self, *arguments, code=0, env=None):
         result = run("pack", "--json", *arguments, env=env)
         self.assertEqual(result.code, code, result.err)
@@ -215,6 +222,26 @@ def gpt_life(operations, seed=1):
             live.append(made)
             made += 1
     return gpt(ops)
+
+
+def check_events(test, path):
+    """Holds a file to the Trace Event Format; returns the lanes' names in order, spans and counters."""
+    with open(path, encoding="utf-8") as file:
+        document = json.load(file)
+    events = document["traceEvents"]
+    names = {event["tid"]: event["args"]["name"] for event in events if event["ph"] == "M"}
+    spans = [event for event in events if event["ph"] == "X"]
+    counters = [event for event in events if event["ph"] == "C"]
+    test.assertEqual(len(events), len(names) + len(spans) + len(counters))
+    for event in spans:
+        test.assertIn(event["tid"], names)
+        test.assertGreaterEqual(event["dur"], 0)
+    for event in spans + counters:
+        test.assertEqual(event["pid"], 1)
+        test.assertGreaterEqual(event["ts"], 0)
+    for event in counters:
+        test.assertTrue(all(isinstance(value, (int, float)) for value in event["args"].values()))
+    return [names[tid] for tid in sorted(names)], spans, counters
 
 
 def main():

@@ -252,6 +252,18 @@ class Percpu(CommandTest):
         for chunk in document["chunks"]:
             self.assertRegex(chunk["pages"], r"\A[.o+#]{16}\Z")
 
+    def test_events(self):
+        events = self.path("events.json")
+        document = self.percpu_json("--threads", "3", "--trace", events)
+        lanes, spans, _ = check_events(self, events)
+        self.assertEqual(lanes, ["thread 0", "thread 1", "thread 2"])
+        for row in document["race"]:
+            mine = [event for event in spans if event["name"] == row["way"]]
+            self.assertEqual(sorted(event["tid"] for event in mine), [1, 2, 3])
+            self.assertEqual(sum(event["args"]["adds"] for event in mine), row["adds"])
+        self.fails_after_output(5, "the trace of events cannot be written to", "percpu", "--seconds", "0.1", "--trace",
+                                self.path("none/x.json"))
+
     def test_fallback_is_shown_with_its_reason(self):
         document = self.percpu_json(env={"MMKIT_PERCPU_MODE": "fallback"})
         self.assertEqual(document["mode"], "fallback")

@@ -180,6 +180,23 @@ class Replay(CommandTest):
         self.assertIn("the picture cannot be written to", result.err)
         self.assertIn("zbud", result.out, "the figures are shown nevertheless")
 
+    def test_events(self):
+        paths = [self.write("a.ops", ops_life(5)[0]), self.write("c.gpt", gpt_life(1000))]
+        events = self.path("events.json")
+        shown = self.replay_json(*paths, "--trace", events)["traces"]
+        lanes, spans, counters = check_events(self, events)
+        drivers = [row["driver"] for row in shown[0]["drivers"]]
+        policies = [row["policy"] for row in shown[1]["policies"]]
+        self.assertEqual(lanes, drivers + policies)
+        for row in shown[0]["drivers"]:
+            values = [event["args"]["with metadata"] for event in counters if event["name"] == row["driver"] + ": density"]
+            self.assertEqual(values, row["over_time"]["density_with_metadata"])
+            rounds = [event for event in spans if event["tid"] == 1 + lanes.index(row["driver"])
+                      and event["name"].startswith("round")]
+            self.assertEqual(len(rounds), shown[0]["rounds"])
+        self.fails_after_output(5, "the trace of events cannot be written to", "replay", paths[0], "--trace",
+                                self.path("none/x.json"))
+
     def test_progress_and_interruption(self):
         trace = self.write("life.u16", u16([1000] * 400_000))
         terminal = Terminal(100, "replay", trace, controlling=True)

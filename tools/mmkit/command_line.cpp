@@ -156,6 +156,12 @@ void CommandLine::add_pictures(CLI::App& command, PictureOptions& pictures,
            "write the same as a page for a browser, with zoom,\nhover and search");
 }
 
+void CommandLine::add_events(CLI::App& command, std::string& path) {
+  add_file(
+      command, "--trace", path,
+      "write what happened when as Chrome trace events,\nwhich Perfetto and chrome://tracing show");
+}
+
 void CommandLine::add_max_bytes(CLI::App& command, std::uint64_t& max_bytes) {
   add_size(command, "--max-bytes", max_bytes,
            "read at most so much, which bounds the memory needed\n(default: 1 GiB)");
@@ -240,6 +246,7 @@ void CommandLine::add_replay() {
   add_driver(command, replay_.drivers);
   add_heap(command, replay_);
   add_pictures(command, replay_, "the lines over time");
+  add_events(command, replay_.events_path);
   add_strict(command, replay_, "trace");
   add_talk(command, replay_);
   command.footer(
@@ -314,6 +321,7 @@ void CommandLine::add_percpu() {
       ->type_name("S")
       ->check(CLI::Range(0.01, 3600.0));
   add_pictures(command, percpu_, "the chunks");
+  add_events(command, percpu_.events_path);
   add_talk(command, percpu_);
   command.footer(
       "MMKIT_PERCPU_MODE=fallback in the environment shows the mode without restartable "

@@ -56,6 +56,7 @@ class CommandLine {
   static void add_size(CLI::App& command, const std::string& name, std::uint64_t& bytes,
                        const std::string& help);
   static void add_pictures(CLI::App& command, PictureOptions& pictures, const std::string& what);
+  static void add_events(CLI::App& command, std::string& path);
   static void add_file(CLI::App& command, const std::string& name, std::string& path,
                        const std::string& help);
 

@@ -59,6 +59,7 @@ struct ReplayOptions : TalkOptions, HeapOptions, PictureOptions {
   std::vector<std::string> traces;
   std::vector<std::string> drivers;  // as in PackOptions
   TraceFormat format = TraceFormat::automatic;
+  std::string events_path;  // empty: no such file
 };
 
 struct AdviseOptions : TalkOptions, HeapOptions {
@@ -70,7 +71,8 @@ struct AdviseOptions : TalkOptions, HeapOptions {
 
 struct PercpuRunOptions : TalkOptions, PictureOptions {
   unsigned threads = 8;
-  double seconds = 1;  // for all ways of counting together
+  double seconds = 1;       // for all ways of counting together
+  std::string events_path;  // empty: no such file
 };
 
 struct DriversOptions {

@@ -7,10 +7,13 @@
 // has a typing error. Memory is the traces and one pool.
 #include <fmt/format.h>
 
+#include <optional>
 #include <utility>
 
 #include "commands.hpp"
 #include "driver_run.hpp"
+#include "event_log.hpp"
+#include "output_file.hpp"
 #include "picture_files.hpp"
 #include "replay_result.hpp"
 #include "trace_file.hpp"
@@ -53,19 +56,22 @@ ExitCode run_replay(const ReplayOptions& options, Console& console, DriverRegist
   read_each(options.traces, options.rule, result.unreadable, console, [&](const std::string& path) {
     traces.emplace_back(path, read_trace(path, options.format));
   });
+  std::optional<EventLog> log;
+  if (!options.events_path.empty()) log.emplace();
+  EventLog* const events = log ? &*log : nullptr;
   for (const auto& [path, trace] : traces) {
     if (const auto* sizes = std::get_if<replay::SizeTrace>(&trace)) {
-      result.traces.emplace_back(
-          replay_in_pools(path, *sizes, drivers, registry, console, nullptr));
+      result.traces.emplace_back(replay_in_pools(path, *sizes, drivers, registry, console, events));
     } else {
       result.traces.emplace_back(replay_in_heaps(path, std::get<replay::GptTrace>(trace),
-                                                 result.options, policies, console, nullptr));
+                                                 result.options, policies, console, events));
     }
   }
   console.clear_line();
   console.result(options.form == ResultForm::json ? replay_json(result)
                                                   : replay_report(result, console));
   if (wants_picture(options)) write_picture(options, replay_picture(result));
+  if (log) write_file(options.events_path, "the trace of events", log->json());
   return judge(result, console);
 }
 
