@@ -3,6 +3,7 @@
 
 #include <charconv>
 
+#include "command_texts.hpp"
 #include "driver_run.hpp"
 #include "exit_code.hpp"
 #include "policies.hpp"
@@ -58,6 +59,7 @@ CommandLine::CommandLine()
   add_genpool();
   add_percpu();
   add_help();
+  add_generate();
 }
 
 CLI::App* CommandLine::add_command(const std::string& name, const std::string& about) {
@@ -345,6 +347,26 @@ void CommandLine::add_help() {
     if (!other->get_group().empty()) words_[topic].push_back(other->get_name());
   }
   command.final_callback([this] { chosen_ = TextRequest{help_on(help_topic_)}; });
+}
+
+void CommandLine::add_generate() {
+  CLI::App& command = *add_command("generate", "print the man page or a completion of a shell");
+  command.group("");  // for packages: not shown
+  command.add_option("TEXT", generated_, "man, bash or zsh")->required()->type_name("");
+  command.final_callback([this] {
+    // From a parser that has parsed nothing, as help_on() does.
+    const CommandLine line;
+    if (generated_ == "man") {
+      chosen_ = TextRequest{man_page(line)};
+    } else if (generated_ == "bash") {
+      chosen_ = TextRequest{bash_completion(line)};
+    } else if (generated_ == "zsh") {
+      chosen_ = TextRequest{zsh_completion(line)};
+    } else {
+      throw CLI::ValidationError("TEXT",
+                                 in_quotes(generated_) + " is not a text; known: man, bash, zsh");
+    }
+  });
 }
 
 std::string help_on(const std::string& topic) {

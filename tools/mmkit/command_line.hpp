@@ -44,6 +44,7 @@ class CommandLine {
   void add_percpu();
   void add_drivers();
   void add_help();
+  void add_generate();
 
   static void add_json(CLI::App& command, ResultForm& form);
   static void add_strict(CLI::App& command, TalkOptions& talk, const std::string& input);
@@ -70,6 +71,7 @@ class CommandLine {
   DriversOptions drivers_;
   std::optional<int> level_;
   std::string help_topic_;
+  std::string generated_;
   std::map<const CLI::Option*, std::vector<std::string>> words_;
 };
 
