@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// What `mmkit genpool` is made of: cells that say how full a heap is, the picture, and a trial whose
+// What `mmkit genpool` is made of: cells that say how full a heap is, and a trial whose
 // figures are known.
 #include <gtest/gtest.h>
 
@@ -12,7 +12,6 @@
 #include "exit_code.hpp"
 #include "genpool_trial.hpp"
 #include "occupancy.hpp"
-#include "svg.hpp"
 #include "tool_support.hpp"
 #include "trace_file.hpp"
 
@@ -65,34 +64,11 @@ TEST(Occupancy, OneGranuleShowsAmong16Million) {
       << "the rest are 0 to 4 and the last";
 }
 
-TEST(Svg, EscapesTextsAndJoinsEqualNeighbours) {
-  const std::vector<double> shares{0, 0, 1, 1, .5};
-  const std::string text = svg_document("a<b", {{"x&y\x01", {{"label", "caption", shares}}}});
-  EXPECT_EQ(text.find("<svg xmlns=\"http://www.w3.org/2000/svg\""), 0u);
-  EXPECT_NE(text.find(">a&lt;b</text>"), std::string::npos);
-  EXPECT_NE(text.find(">x&amp;y?</text>"), std::string::npos);
-  EXPECT_NE(text.find(">label: caption</text>"), std::string::npos);
-  std::size_t rectangles = 0;
-  for (std::size_t at = text.find("<rect"); at != std::string::npos;
-       at = text.find("<rect", at + 1)) {
-    ++rectangles;
-  }
-  EXPECT_EQ(rectangles, 1u + 3) << "the ground, and three shades";
-  EXPECT_TRUE(text.ends_with("</svg>\n"));
-}
-
-TEST(Svg, NothingAndFullHaveShadesOfTheirOwn) {
-  const auto picture = [](double share) { return svg_document("", {{"", {{"", "", {share}}}}}); };
-  EXPECT_NE(picture(0), picture(1e-9));
-  EXPECT_NE(picture(1), picture(1 - 1e-9));
-  EXPECT_EQ(picture(1e-9), picture(1e-8));
-}
-
 TEST(TraceFile, NamesFileOffsetAndReason) {
   const ScratchDirectory directory;
   const auto problem_of = [](const std::string& path) -> std::string {
     try {
-      read_trace(path);
+      read_gpt_trace(path);
     } catch (const Problem& problem) {
       EXPECT_EQ(problem.code(), ExitCode::no_input);
       return problem.what();
@@ -107,7 +83,7 @@ TEST(TraceFile, NamesFileOffsetAndReason) {
   EXPECT_NE(problem_of(directory.path()).find("Is a directory"), std::string::npos);
   const std::string good =
       directory.write("y.gpt", std::string("GPT1\1\0\0\0\1\0\0\0\0\0\0\0\7\0\0\0", 20));
-  EXPECT_EQ(read_trace(good).sizes, (std::vector<std::uint32_t>{7}));
+  EXPECT_EQ(read_gpt_trace(good).sizes, (std::vector<std::uint32_t>{7}));
 }
 
 TEST(Policies, AreChosenByName) {

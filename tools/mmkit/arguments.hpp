@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Arguments - the command line as options. The only file that knows CLI11, which costs seconds to
-// compile.
+// Arguments - the command line as options. How it is declared: command_line.hpp.
 #pragma once
 
 #include <string>
@@ -16,8 +15,8 @@ struct TextRequest {
   std::string text;
 };
 
-using Arguments =
-    std::variant<TextRequest, PackOptions, DriversOptions, GenPoolRunOptions, PercpuRunOptions>;
+using Arguments = std::variant<TextRequest, PackOptions, ReplayOptions, AdviseOptions,
+                               DriversOptions, GenPoolRunOptions, PercpuRunOptions>;
 
 /// Throws a Problem (usage) that names what is wrong and where help is.
 Arguments parse_arguments(int argc, const char* const* argv);

@@ -4,104 +4,11 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <mmkit/page.hpp>
-
 #include "console.hpp"
 #include "exit_code.hpp"
 
 namespace mmkit::tool {
 namespace {
-
-// Pages that a pool may take beyond two for each object: for structures, and for corpora of a few
-// objects.
-constexpr std::size_t kSparePages = std::size_t{16} << 10;
-
-[[noreturn]] void driver_failed(std::string_view driver, std::string_view call, Errc error) {
-  if (error == Errc::out_of_memory) {
-    throw Problem(
-        ExitCode::out_of_memory,
-        fmt::format("no memory for a pool of {}; a smaller --max-bytes needs less", driver));
-  }
-  throw Problem(ExitCode::internal, fmt::format("{} failed in {}: {}", driver, call, name(error)));
-}
-
-std::unique_ptr<SimPageAllocator> make_pages(std::size_t objects) {
-  SimPageAllocatorOptions options;
-  options.capacity_bytes = (2 * objects + kSparePages) * kPageSize;
-  Result<std::unique_ptr<SimPageAllocator>> pages = SimPageAllocator::create(options);
-  if (!pages) driver_failed("the page allocator", "create", pages.error());
-  return std::move(*pages);
-}
-
-/// A Store (trial.hpp) over one pool.
-class PoolStore {
- public:
-  PoolStore(const DriverChoice& choice, DriverRegistry& registry, std::size_t objects)
-      : driver_(choice.name), pages_(make_pages(objects)), handles_(objects, Handle::none) {
-    ZpoolOptions options;
-    options.name = "pack";
-    options.pages = pages_.get();
-    options.registry = &registry;
-    options.params = choice.params;
-    Result<std::unique_ptr<Zpool>> pool = Zpool::create(choice.type, std::move(options));
-    if (!pool) driver_failed(driver_, "create", pool.error());
-    pool_ = std::move(*pool);
-  }
-  PoolStore(const PoolStore&) = delete;
-  PoolStore& operator=(const PoolStore&) = delete;
-  ~PoolStore() {
-    for (const Handle handle : handles_) {
-      if (handle != Handle::none) pool_->free(handle);
-    }
-  }
-
-  std::size_t max_object_bytes() const noexcept { return pool_->max_object_bytes(); }
-
-  bool put(std::size_t index, std::span<const std::byte> object) {
-    const Result<Handle> handle = pool_->store(object);
-    if (handle) {
-      handles_[index] = *handle;
-      return true;
-    }
-    if (handle.error() != Errc::no_space) driver_failed(driver_, "store", handle.error());
-    return false;
-  }
-
-  template <class Reader>
-  void read(std::size_t index, std::size_t size_bytes, Reader&& reader) {
-    const Mapping mapping = pool_->map(handles_[index], MapMode::read_only);
-    reader(mapping.const_bytes().first(size_bytes));
-  }
-
-  void drop(std::size_t index) {
-    pool_->free(handles_[index]);
-    handles_[index] = Handle::none;
-  }
-
-  const Zpool& pool() const noexcept { return *pool_; }
-
- private:
-  std::string driver_;
-  std::unique_ptr<SimPageAllocator> pages_;
-  std::vector<Handle> handles_;
-  std::unique_ptr<Zpool> pool_;  // goes before its pages
-};
-
-/// What does not add up in a full pool; empty when all does.
-std::string fault_in(const Zpool& pool, std::size_t objects) {
-  const ZpoolStats stats = pool.stats();
-  if (const Status valid = pool.validate(); !valid) {
-    return fmt::format("validate() says {}", name(valid.error()));
-  }
-  if (stats.objects != objects) {
-    return fmt::format("{} objects were stored, stats() counts {}", objects, stats.objects);
-  }
-  if (stats.pages * kPageSize != pool.total_bytes()) {
-    return fmt::format("stats() counts {} pages, total_bytes() is {}", stats.pages,
-                       pool.total_bytes());
-  }
-  return {};
-}
 
 /// Whether the type is one of the registry, perhaps by way of its loader.
 void check_type(const DriverChoice& choice, DriverRegistry& registry) {
@@ -156,7 +63,7 @@ std::vector<DriverChoice> choose_drivers(std::span<const std::string> named,
 }
 
 StoreRow run_driver(const DriverChoice& choice, const Corpus& corpus, const TrialPlan& plan,
-                    DriverRegistry& registry, Console& console) {
+                    DriverRegistry& registry, const SpillPlan& spill, Console& console) {
   StoreRow row;
   row.name = choice.name;
   row.type = choice.type;
@@ -164,13 +71,14 @@ StoreRow run_driver(const DriverChoice& choice, const Corpus& corpus, const Tria
   row.measure = "pages of the pool";
   Trial<PoolStore> trial(corpus, plan, console, choice.name);
   row.trial = trial.run(
-      [&] { return std::make_unique<PoolStore>(choice, registry, corpus.objects().size()); },
+      [&] { return std::make_unique<PoolStore>(choice, registry, corpus.objects().size(), spill); },
       [&](const PoolStore& store, std::uint64_t stored) {
         const ZpoolStats stats = store.pool().stats();
         row.pages = stats.pages;
         row.held_bytes = std::uint64_t{stats.pages} * kPageSize;
         row.metadata_bytes = stats.metadata_bytes;
-        row.fault = fault_in(store.pool(), stored);
+        row.spill = store.spill();
+        row.fault = store.fault(stored);
       });
   return row;
 }

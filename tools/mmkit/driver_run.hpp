@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
 // DriverRun - the corpus in a pool of one driver.
-//
-// Each pool has a simulated page allocator of its own: what a driver held before does not come back
-// warm to the next.
 #pragma once
 
 #include <mmkit/zpool.hpp>
@@ -11,18 +8,15 @@
 #include <string>
 #include <vector>
 
+#include "driver_pool.hpp"
+#include "pool_store.hpp"
 #include "store_row.hpp"
 
 namespace mmkit::tool {
 
 class Console;
 
-/// A driver as the command line names it: NAME or NAME:PARAMS.
-struct DriverChoice {
-  std::string name;  // all of it
-  std::string type;
-  std::string params;
-};
+/// NAME or NAME:PARAMS.
 DriverChoice parse_driver(std::string_view text);
 
 /// The types that are registered now, sorted by name.
@@ -33,9 +27,9 @@ std::vector<std::string> registered_types(const DriverRegistry& registry);
 std::vector<DriverChoice> choose_drivers(std::span<const std::string> named,
                                          DriverRegistry& registry);
 
-/// Stores, verifies, measures. Throws a Problem when there is no memory or the driver fails in a
-/// way that it must not.
+/// Stores, verifies, measures. Throws a Problem when there is no memory, when the spill file cannot be
+/// written, or when the driver fails in a way that it must not.
 StoreRow run_driver(const DriverChoice& choice, const Corpus& corpus, const TrialPlan& plan,
-                    DriverRegistry& registry, Console& console);
+                    DriverRegistry& registry, const SpillPlan& spill, Console& console);
 
 }  // namespace mmkit::tool

@@ -7,7 +7,6 @@
 #include <cmath>
 
 #include "console.hpp"
-#include "svg.hpp"
 #include "table.hpp"
 #include "units.hpp"
 
@@ -18,7 +17,7 @@ constexpr std::string_view kNothing = "-";
 constexpr std::size_t kPictureRows = 3;
 // A terminal's width less the names; wider ones gain nothing that an eye could use.
 constexpr std::size_t kPictureColumns = 96, kLeastPictureColumns = 16, kUsualColumns = 80;
-constexpr std::size_t kSvgRows = 8;
+constexpr std::size_t kBandCells = 1024;
 
 std::string nanoseconds(double value) {
   return value < 100 ? fmt::format("{:.1f}", value)
@@ -134,24 +133,24 @@ std::string genpool_report(const GenPoolResult& result, const Console& console) 
   return text + footnotes(result, console);
 }
 
-std::string genpool_svg(const GenPoolResult& result) {
-  std::vector<SvgSection> sections;
+Picture genpool_picture(const GenPoolResult& result) {
+  Picture picture{"The heap when most is taken: the darker, the fuller", {}};
   for (const TraceResult& trace : result.traces) {
-    SvgSection section;
-    section.title = fmt::format("{}: {} of {}, after operation {}", trace.path,
-                                format_counted(granules_of(result, trace), "granule"),
-                                format_bytes(result.options.granule_bytes),
-                                format_count(trace.figures.peak_op + 1));
+    Bands bands;
     for (const PolicyRow& row : trace.rows) {
-      section.bands.push_back(
+      bands.bands.push_back(
           {row.policy,
            fmt::format("{}; {} failed, {} used in the smallest heap", holes_of(row),
                        format_count(row.failures), percent(trace.utilisation(row))),
-           row.occupancy.shares(kSvgRows * kSvgColumns)});
+           row.occupancy.shares(kBandCells)});
     }
-    sections.push_back(std::move(section));
+    picture.sections.push_back({fmt::format("{}: {} of {}, after operation {}", trace.path,
+                                            format_counted(granules_of(result, trace), "granule"),
+                                            format_bytes(result.options.granule_bytes),
+                                            format_count(trace.figures.peak_op + 1)),
+                                "", std::move(bands)});
   }
-  return svg_document("The heap when most is taken: the darker, the fuller", sections);
+  return picture;
 }
 
 }  // namespace mmkit::tool

@@ -9,6 +9,7 @@
 #include "complaints.hpp"
 #include "genpool_trial.hpp"
 #include "options.hpp"
+#include "picture.hpp"
 
 namespace mmkit::tool {
 
@@ -24,7 +25,7 @@ std::string genpool_report(const GenPoolResult& result, const Console& console);
 /// One JSON document, ended by a newline.
 std::string genpool_json(const GenPoolResult& result);
 
-/// The occupancy of every policy and trace as an SVG document.
-std::string genpool_svg(const GenPoolResult& result);
+/// The occupancy of every policy and trace.
+Picture genpool_picture(const GenPoolResult& result);
 
 }  // namespace mmkit::tool

@@ -12,27 +12,17 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <mmkit/genalloc.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "occupancy.hpp"
+#include "policies.hpp"
 #include "replay/gpt_trace.hpp"
 
 namespace mmkit::tool {
 
 class Console;
-
-struct PolicyChoice {
-  std::string name;
-  Fit fit;
-};
-
-/// The policies by name, all of them when none is named. `align_bytes` is that of the aligned one.
-/// Throws a Problem (usage) that lists the names.
-std::vector<PolicyChoice> choose_policies(const std::vector<std::string>& names,
-                                          std::uint64_t align_bytes);
 
 /// What a policy made of a trace.
 struct PolicyRow {

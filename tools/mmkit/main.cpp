@@ -3,13 +3,14 @@
 // mmkit - the command: tries the library on real data and shows what comes out.
 //
 //   main -> arguments -> options -> <name>_command   one file a subcommand (commands.hpp)
-//                                        |
+//           command_line                 |
 //         input:    input_walk -> page_reader -> corpus (codec, same_filled, page_hash); trace_file
-//         measures: trial, over driver_run and malloc_run; codec_run; verify; genpool_trial
-//         shows:    table, JSON; occupancy, svg; console, progress, units
+//         measures: trial, over driver_run and malloc_run; codec_run; verify; genpool_trial;
+//                   pool_replay, heap_replay; advice
+//         shows:    table, JSON; occupancy; picture, svg; event_log; console, progress, units
 //
 // A command uses input, measures and shows, in this order; what is shown knows nothing of how it is
-// measured. Pictures stand beside the table and are given shares of cells in the same way.
+// measured. Pictures are data (picture.hpp) until a renderer draws them.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
@@ -47,6 +48,12 @@ struct Dispatch {
   }
   ExitCode operator()(const PackOptions& options) const {
     return run_pack(options, console, default_registry());
+  }
+  ExitCode operator()(const ReplayOptions& options) const {
+    return run_replay(options, console, default_registry());
+  }
+  ExitCode operator()(const AdviseOptions& options) const {
+    return run_advise(options, console, default_registry());
   }
   ExitCode operator()(const GenPoolRunOptions& options) const {
     return run_genpool(options, console);
@@ -88,6 +95,7 @@ int main(int argc, char** argv) {
   const bool output_open = settle_standard_streams();
   std::signal(SIGPIPE,
               SIG_IGN);  // a closed pipe is an error of write(2), with an exit code of ours
+  std::signal(SIGXFSZ, SIG_IGN);  // the same of a file that may not grow
   watch_for_interrupts();
   Console console(STDOUT_FILENO, STDERR_FILENO);
   const ExitCode code = run(argc, argv, console, output_open);

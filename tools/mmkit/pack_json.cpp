@@ -18,6 +18,10 @@ Json number_or_null(const std::optional<double>& value) {
   return value ? Json(*value) : Json();
 }
 
+Json limit_json(const PackOptions& options) {
+  return options.spill.limit_bytes == 0 ? Json() : Json(options.spill.limit_bytes);
+}
+
 Json complaints_json(const Complaints& complaints) {
   return {{"count", complaints.count()}, {"first", complaints.first()}};
 }
@@ -58,6 +62,10 @@ Json row_json(const StoreRow& row) {
           {"params", row.params},
           {"objects", trial.objects},
           {"payload_bytes", trial.payload_bytes},
+          {"payload_in_pool_bytes", row.payload_in_pool_bytes()},
+          {"evicted_objects", row.spill.evicted},
+          {"passed_objects", row.spill.passed},
+          {"spilled_bytes", row.spill.spilled_bytes},
           {"refused_objects", trial.refused},
           {"refused_bytes", trial.refused_bytes},
           {"pages", row.pages},
@@ -98,6 +106,7 @@ std::string pack_json(const PackResult& result) {
                            {"compress_ns", result.codec_cost.compress_ns},
                            {"decompress_ns", result.codec_cost.decompress_ns}}},
                          {"corpus", corpus_json(result)},
+                         {"limit_bytes", limit_json(result.options)},
                          {"measurement",
                           {{"clock", "processor time of the thread"},
                            {"seed", result.options.seed},

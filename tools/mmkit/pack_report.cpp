@@ -78,11 +78,17 @@ std::string verified_text(const StoreRow& row) {
 std::string table_text(const PackResult& result, const Console& console) {
   using Align = Table::Align;
   const std::string with_codec = fmt::format("ns with {}", name_of(result.options.codec.kind));
+  const bool limited = result.options.spill.limit_bytes != 0;
   Table table;
   table.add_column("", "driver", Align::left);
   table.add_column("", "objects", Align::right);
   table.add_column("", "refused", Align::right);
   table.add_column("", "payload", Align::right);
+  if (limited) {
+    table.add_column("", "evicted", Align::right);
+    table.add_column("", "passed", Align::right);
+    table.add_column("", "spilled", Align::right);
+  }
   table.add_column("", "held", Align::right);
   table.add_column("", "pages", Align::right);
   table.add_column("density", "bare", Align::right);
@@ -93,12 +99,20 @@ std::string table_text(const PackResult& result, const Console& console) {
   table.add_column(with_codec, "load", Align::right);
   table.add_column("", "verified", Align::left);
   for (const StoreRow& row : result.rows) {
-    table.add_row({row.name, format_count(row.trial.objects), format_count(row.trial.refused),
-                   format_bytes(row.trial.payload_bytes), format_bytes(row.held_bytes),
-                   format_count(row.pages), density(row.density()),
-                   density(row.density_with_metadata()), nanoseconds(row.trial.store_ns),
-                   nanoseconds(row.trial.load_ns), nanoseconds(row.trial.store_codec_ns),
-                   nanoseconds(row.trial.load_codec_ns), verified_text(row)});
+    std::vector<std::string> cells{row.name, format_count(row.trial.objects),
+                                   format_count(row.trial.refused),
+                                   format_bytes(row.trial.payload_bytes)};
+    if (limited) {
+      cells.push_back(format_count(row.spill.evicted));
+      cells.push_back(format_count(row.spill.passed));
+      cells.push_back(format_bytes(row.spill.spilled_bytes));
+    }
+    cells.insert(cells.end(),
+                 {format_bytes(row.held_bytes), format_count(row.pages), density(row.density()),
+                  density(row.density_with_metadata()), nanoseconds(row.trial.store_ns),
+                  nanoseconds(row.trial.load_ns), nanoseconds(row.trial.store_codec_ns),
+                  nanoseconds(row.trial.load_codec_ns), verified_text(row)});
+    table.add_row(std::move(cells));
   }
   return table.render(console.result_columns(), [&](std::string_view line, Table::Line kind) {
     if (kind == Table::Line::heading) return console.styled(line, Tone::strong);
@@ -121,6 +135,13 @@ std::vector<std::string> footnotes(const PackResult& result) {
   if (refused) {
     lines.push_back(
         "refused   too large for that driver: kept aside, not in its payload or density");
+  }
+  if (result.options.spill.limit_bytes != 0) {
+    lines.push_back(fmt::format(
+        "evicted   by a pool at its limit of {}, to its spill file; passed: written there at once,",
+        format_bytes(result.options.spill.limit_bytes)));
+    lines.push_back(
+        "          as there was nothing to evict; density is of what stayed; malloc has no limit");
   }
   lines.push_back(fmt::format(
       "ns        processor time per object, {}; stores fill a fresh pool, page faults included;",

@@ -9,10 +9,13 @@
 #include <nlohmann/json.hpp>
 
 #include "commands.hpp"
+#include "event_log.hpp"
 #include "interrupt.hpp"
 #include "json_text.hpp"
+#include "output_file.hpp"
 #include "percpu_picture.hpp"
 #include "percpu_race.hpp"
+#include "picture_files.hpp"
 #include "progress.hpp"
 #include "table.hpp"
 #include "units.hpp"
@@ -117,17 +120,41 @@ std::string json_of(const PercpuRunOptions& options, const std::vector<RaceResul
                     {"chunks", chunks}});
 }
 
+/// A lane a thread, a span a way.
+std::string events_of(const EventLog& empty, const std::vector<RaceResult>& results) {
+  EventLog log = empty;
+  std::vector<unsigned> lanes;
+  for (std::size_t i = 0; i < results.front().threads.size(); ++i) {
+    lanes.push_back(log.lane(fmt::format("thread {}", i)));
+  }
+  for (const RaceResult& result : results) {
+    for (std::size_t i = 0; i < result.threads.size(); ++i) {
+      const RaceThread& thread = result.threads[i];
+      log.span(lanes[i], result.way, log.at_us(thread.begin), log.at_us(thread.end),
+               {{"adds", thread.adds}});
+    }
+    const RaceThread& last = result.threads.back();
+    log.counter("lost", log.at_us(last.end), {{"lost", result.lost}});
+  }
+  return log.json();
+}
+
 }  // namespace
 
 ExitCode run_percpu(const PercpuRunOptions& options, Console& console) {
   console.set_chatter(options.chatter);
   console.set_progress(options.progress);
+  const EventLog log;  // its clock starts now
   const std::vector<RaceResult> results = race(options, console);
   const Demonstration shown = demonstrate_chunks();
   stop_if_interrupted();
   console.clear_line();
   console.result(options.form == ResultForm::json ? json_of(options, results, shown)
                                                   : text_of(options, results, shown, console));
+  if (wants_picture(options)) write_picture(options, percpu_picture(shown.chunks));
+  if (!options.events_path.empty()) {
+    write_file(options.events_path, "the trace of events", events_of(log, results));
+  }
   // What is atomic on its CPU cannot lose anything.
   return results.front().lost == 0 ? ExitCode::ok : ExitCode::verification_failed;
 }

@@ -23,6 +23,7 @@ std::vector<ChunkPicture> picture_of(PercpuAllocator& allocator) {
     ChunkPicture picture;
     for (unsigned page = 0; page < chunk.pages(); ++page) {
       picture.pages.push_back(state_of(chunk, page));
+      picture.taken_bytes.push_back(kPageSize - chunk.free_bytes(page));
     }
     picture.free_bytes = chunk.free_bytes();
     picture.largest_free_bytes = chunk.largest_free_bytes();
@@ -36,6 +37,29 @@ std::string drawn(const ChunkPicture& chunk) {
   std::string text;
   for (const PageState page : chunk.pages) text += static_cast<char>(page);
   return text;
+}
+
+Picture percpu_picture(const std::vector<ChunkPicture>& chunks) {
+  Grid taken{"chunk", "page", "bytes taken", {}, {}, {}};
+  Grid memory{"chunk", "page", "pages with memory, on each CPU", {}, {}, {}};
+  const std::size_t pages = chunks.empty() ? 0 : chunks.front().pages.size();
+  for (std::size_t page = 0; page < pages; ++page) taken.columns.push_back(std::to_string(page));
+  memory.columns = taken.columns;
+  for (std::size_t i = 0; i < chunks.size(); ++i) {
+    const ChunkPicture& chunk = chunks[i];
+    const std::string name =
+        "chunk " + std::to_string(i) + (chunk.reserved ? ", for late objects" : "");
+    taken.rows.push_back(name);
+    memory.rows.push_back(name);
+    for (std::size_t page = 0; page < pages; ++page) {
+      taken.values.push_back(static_cast<double>(chunk.taken_bytes[page]));
+      memory.values.push_back(chunk.pages[page] == PageState::absent ? 0 : 1);
+    }
+  }
+  return {
+      "Chunks of a percpu allocator",
+      {{"Taken", "bytes taken of each page, which stands for one on every CPU", taken},
+       {"Memory", "pages that have memory; those with nothing in them are kept ready", memory}}};
 }
 
 Demonstration demonstrate_chunks() {

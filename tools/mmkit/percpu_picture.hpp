@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "picture.hpp"
+
 namespace mmkit::tool {
 
 /// What a page of a chunk's offset space is, by the letter that draws it.
@@ -19,6 +21,7 @@ enum class PageState : char {
 
 struct ChunkPicture {
   std::vector<PageState> pages;
+  std::vector<std::size_t> taken_bytes;  // of each page
   std::size_t free_bytes = 0, largest_free_bytes = 0;
   bool reserved = false;  // the part for shared objects that are loaded late
 };
@@ -36,5 +39,8 @@ struct Demonstration {
   PercpuStats stats;
 };
 Demonstration demonstrate_chunks();
+
+/// The chunks as grids: bytes taken in each page, and where memory is.
+Picture percpu_picture(const std::vector<ChunkPicture>& chunks);
 
 }  // namespace mmkit::tool

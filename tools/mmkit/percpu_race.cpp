@@ -50,7 +50,7 @@ RaceResult race(const std::string& way, unsigned threads, double seconds,
                 const std::function<void(double)>& report, Add add, Sum sum) {
   using Clock = std::chrono::steady_clock;
   std::atomic<bool> stop{false};
-  std::vector<std::uint64_t> adds(threads, 0);
+  RaceResult result{way, 0, 0, 0, std::vector<RaceThread>(threads)};
   std::vector<double> spent(threads, 0);
   std::vector<std::thread> running;
   // Whatever ends the race, the threads end first.
@@ -68,14 +68,15 @@ RaceResult race(const std::string& way, unsigned threads, double seconds,
   try {
     for (unsigned i = 0; i < threads; ++i) {
       running.emplace_back([&, i] {
+        const Clock::time_point begin_time = Clock::now();
         const double begin = thread_seconds();
         std::uint64_t batches = 0;
         do {
           add();
           ++batches;
         } while (!stop.load(std::memory_order_relaxed));  // a flag, nothing comes with it
-        adds[i] = batches * kBatch;
         spent[i] = thread_seconds() - begin;
+        result.threads[i] = {begin_time, Clock::now(), batches * kBatch};
       });
     }
   } catch (const std::system_error&) {
@@ -88,10 +89,9 @@ RaceResult race(const std::string& way, unsigned threads, double seconds,
     report(done);
   }
   joiner.end();
-  RaceResult result{way};
   double spent_seconds = 0;
   for (unsigned i = 0; i < threads; ++i) {
-    result.adds += adds[i];
+    result.adds += result.threads[i].adds;
     spent_seconds += spent[i];
   }
   result.lost = static_cast<std::int64_t>(result.adds - sum());

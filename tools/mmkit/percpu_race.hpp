@@ -4,6 +4,7 @@
 // takes, and how many got lost.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -11,11 +12,18 @@
 
 namespace mmkit::tool {
 
+/// What one of the threads did.
+struct RaceThread {
+  std::chrono::steady_clock::time_point begin, end;
+  std::uint64_t adds = 0;
+};
+
 struct RaceResult {
   std::string way;  // "this_cpu_add"
   std::uint64_t adds = 0;
   std::int64_t lost = 0;  // below zero: a stale number came back and was counted twice
   double ns_per_add = 0;  // of processor time
+  std::vector<RaceThread> threads;
 };
 
 /// Races `threads` threads, each way for about `seconds`. `report` is called between steps with the

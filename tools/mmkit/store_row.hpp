@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "pool_store.hpp"
 #include "trial.hpp"
 
 namespace mmkit::tool {
@@ -20,10 +21,15 @@ struct StoreRow {
   std::uint64_t pages = 0;
   std::uint64_t held_bytes = 0;  // without metadata_bytes
   std::uint64_t metadata_bytes = 0;
-  std::string fault;  // what the store's own books or structure contradict; empty: nothing
+  SpillFigures spill;  // all 0 without a limit
+  std::string fault;   // what the store's own books or structure contradict; empty: nothing
 
   bool verified() const noexcept { return trial.mismatches == 0 && fault.empty(); }
-  /// Payload per byte held; nothing when nothing is held.
+  /// Of the objects that are in the pool itself.
+  std::uint64_t payload_in_pool_bytes() const noexcept {
+    return trial.payload_bytes - spill.spilled_bytes;
+  }
+  /// Payload in the pool per byte held; nothing when nothing is held.
   std::optional<double> density() const noexcept { return ratio(held_bytes); }
   std::optional<double> density_with_metadata() const noexcept {
     return ratio(held_bytes + metadata_bytes);
@@ -32,7 +38,7 @@ struct StoreRow {
  private:
   std::optional<double> ratio(std::uint64_t bytes) const noexcept {
     if (bytes == 0) return std::nullopt;
-    return static_cast<double>(trial.payload_bytes) / static_cast<double>(bytes);
+    return static_cast<double>(payload_in_pool_bytes()) / static_cast<double>(bytes);
   }
 };
 

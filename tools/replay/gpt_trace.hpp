@@ -23,10 +23,11 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "trace_error.hpp"
 
 namespace mmkit::replay {
 
@@ -39,16 +40,7 @@ struct GptTrace {
   static std::uint32_t number(std::uint32_t op) noexcept { return op & ~kFree; }
 };
 
-/// What is wrong with a trace, and where.
-class GptError : public std::runtime_error {
- public:
-  GptError(std::uint64_t offset_bytes, const std::string& reason)
-      : std::runtime_error(reason), offset_bytes_(offset_bytes) {}
-  std::uint64_t offset_bytes() const noexcept { return offset_bytes_; }
-
- private:
-  std::uint64_t offset_bytes_;
-};
+using GptError = TraceError;
 
 namespace detail {
 

@@ -22,13 +22,18 @@ inline constexpr std::uintptr_t kNoPlace = ~std::uintptr_t{0};
 /// Where each allocation lies, by number.
 using Places = std::vector<std::uintptr_t>;
 
-/// The operations up to number `end`.
+/// How far a replay has come.
+struct Cursor {
+  std::size_t operation = 0, allocation = 0;  // the next of each
+};
+
+/// Goes on to operation number `end`; `places` has an element an allocation.
 template <class Heap>
-void replay(Heap& heap, const GptTrace& trace, Places& places, std::size_t end) {
-  places.assign(trace.sizes.size(), kNoPlace);
-  std::size_t next = 0;
-  for (std::size_t i = 0; i < end; ++i) {
-    const std::uint32_t op = trace.ops[i];
+void advance(Heap& heap, const GptTrace& trace, Places& places, Cursor& cursor, std::size_t end) {
+  // Local: the loop must not store them each time.
+  std::size_t operation = cursor.operation, next = cursor.allocation;
+  for (; operation < end; ++operation) {
+    const std::uint32_t op = trace.ops[operation];
     if (!GptTrace::is_free(op)) {
       places[next++] = heap.place(op);
       continue;
@@ -36,6 +41,15 @@ void replay(Heap& heap, const GptTrace& trace, Places& places, std::size_t end) 
     const std::uint32_t number = GptTrace::number(op);
     if (places[number] != kNoPlace) heap.free(places[number], trace.sizes[number]);
   }
+  cursor = {operation, next};
+}
+
+/// The operations up to number `end`.
+template <class Heap>
+void replay(Heap& heap, const GptTrace& trace, Places& places, std::size_t end) {
+  places.assign(trace.sizes.size(), kNoPlace);
+  Cursor cursor;
+  advance(heap, trace, places, cursor, end);
 }
 /// The whole trace.
 template <class Heap>
