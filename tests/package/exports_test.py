@@ -23,7 +23,8 @@ def run(*command):
 def name_of(symbol):
     """`mmkit::f[abi:cxx11](int) const@@MMKIT_0.1` -> `mmkit::f`"""
     symbol = re.sub(r"@+\S*$", "", symbol)
-    return re.sub(r"\[abi:\w+\]$", "", symbol.split("(")[0])
+    name = re.sub(r"\[abi:\w+\]$", "", symbol.split("(")[0])
+    return name + "()" if name.endswith("::operator") else name
 
 
 def names(text, kinds):
