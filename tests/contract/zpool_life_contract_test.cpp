@@ -127,10 +127,17 @@ const Parameters kFloorAndMaxObject = {
      "floor=1e-1", "floor=0.9x", "floor=0,9", "max_object=4095", "max_object=32769",
      "max_object=0x2000", "max_object=-1", "max_object=", "cache=1", "chain_pages=8",
      "reclaim_retries=8"}};
+// Of the plug-in in examples.
+const Parameters kMaxObject = {
+    {"max_object=4096", "max_object=16777216", " max_object=5000, ,max_object=6000"},
+    {"max_object", "max_object=", "max_object=4095", "max_object=16777217", "max_object=-1",
+     "max_object=+1", "max_object=5000x", "max_object=99999999999999999999999", "Max_object=5000",
+     "max_object=5000;max_object=5000", "max_object=5000\t", "floor=0"}};
 const std::map<std::string, Parameters, std::less<>> kParameters = {{"zbud", kReclaimRetries},
                                                                     {"z3fold", kReclaimRetries},
                                                                     {"zsmalloc", kChainAndCache},
-                                                                    {"zheap", kFloorAndMaxObject}};
+                                                                    {"zheap", kFloorAndMaxObject},
+                                                                    {"runs", kMaxObject}};
 
 TEST_P(ZpoolLife, HoldsItsParametersToTheirRanges) {
   const auto known = kParameters.find(type());
