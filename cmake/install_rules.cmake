@@ -7,6 +7,7 @@ set(mmkit_package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/mmkit")
 
 install(TARGETS mmkit EXPORT mmkit-targets)
 install(DIRECTORY include/mmkit DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" FILES_MATCHING PATTERN "*.hpp")
+install(FILES share/mmkit/gdb/mmkit_printers.py DESTINATION "${CMAKE_INSTALL_DATAROOTDIR}/mmkit/gdb")
 install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DATAROOTDIR}/licenses/mmkit")
 install(EXPORT mmkit-targets NAMESPACE mmkit:: DESTINATION "${mmkit_package_dir}")
 
