@@ -20,6 +20,14 @@ function(mmkit_library_flags target)
   endif()
   target_compile_definitions(${target} PUBLIC MMKIT_CHECK_LEVEL=${level})
 
+  # Private headers read the second one, so our tests of them must agree; it stays in the build tree.
+  if(MMKIT_USDT)
+    target_compile_definitions(${target} PRIVATE MMKIT_USDT=1)
+  endif()
+  if(MMKIT_VALGRIND_ANNOTATIONS)
+    target_compile_definitions(${target} PUBLIC $<BUILD_INTERFACE:MMKIT_VALGRIND_ANNOTATIONS=1>)
+  endif()
+
   if(MMKIT_MUTANT)
     mmkit_mutate(${target} MMKIT_MUTANT_${MMKIT_MUTANT})
   endif()

@@ -8,6 +8,7 @@
 #include <new>
 #include <utility>
 
+#include "base/probe.hpp"
 #include "genalloc/gen_pool_parts.hpp"
 #include "genalloc/pool_core_chunks.hpp"
 #include "genalloc/pool_core_frees.hpp"
@@ -87,7 +88,7 @@ GenPool::~GenPool() {
   const genalloc::PoolState state = core.state();
   if (core.options().host) {
     for (auto* chunk = core.newest(state); chunk != nullptr; chunk = core.older(*chunk)) {
-      genalloc::unpoison(chunk->start(), chunk->geometry().size_bytes);
+      detail::unpoison(chunk->start(), chunk->geometry().size_bytes);
     }
   }
   if (state.used_granules == 0) return;
@@ -114,11 +115,15 @@ Status GenPool::add_chunk(const ChunkSpec& spec) noexcept {
   geometry.phys = spec.phys;
   geometry.owner = spec.owner;
   geometry.node = spec.node;
-  return parts_->core.add_chunk(geometry);
+  Status added = parts_->core.add_chunk(geometry);
+  MMKIT_PROBE(gen_pool_chunk_add, this, spec.start, spec.size_bytes, added.has_value());
+  return added;
 }
 
 Status GenPool::remove_chunk(std::uintptr_t start) noexcept {
-  return parts_->core.remove_chunk(start);
+  Status removed = parts_->core.remove_chunk(start);
+  MMKIT_PROBE(gen_pool_chunk_remove, this, start, removed.has_value());
+  return removed;
 }
 
 // ---------------------------------------------------------------- allocation

@@ -25,8 +25,8 @@
 #include <mmkit/base/mutant.hpp>
 #include <mmkit/base/result.hpp>
 
+#include "base/poison.hpp"
 #include "genalloc/commit.hpp"
-#include "genalloc/poison.hpp"
 #include "genalloc/search.hpp"
 #include "genalloc/search_best.hpp"
 #include "genalloc/staging.hpp"

@@ -44,7 +44,8 @@ Status PoolCore<Sync>::add_chunk(const ChunkGeometry& geometry) noexcept {
     Change change;
     change.after = before;
     change.after.newest = number + 1;
-    if (options_.host && commit_.still(head)) poison(geometry.start, geometry.size_bytes);
+    if (options_.host && commit_.still(head))
+      mmkit::detail::poison(geometry.start, geometry.size_bytes);
     if (commit_.install(head, lease.number(), change)) return {};
   }
 }
@@ -96,7 +97,7 @@ Status PoolCore<Sync>::remove_chunk(std::uintptr_t start) noexcept {
     Slot<Sync>& slot = commit_.slots()[i];
     if (slot.spare_chunk == at) slot.spare_chunk = slot.spares = 0;
   }
-  if (options_.host) unpoison(start, chunk->geometry().size_bytes);
+  if (options_.host) mmkit::detail::unpoison(start, chunk->geometry().size_bytes);
   commit_.chunks().release(at - 1);
   delete chunk;
   return {};

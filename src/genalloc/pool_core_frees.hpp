@@ -40,9 +40,10 @@ Fault PoolCore<Sync>::give(std::uintptr_t start, std::size_t size_bytes,
       if (staged == Staged::ready) {
         beside_given(*chunk, &change, &lease.touched);
         // Before others can have it; while it is not free yet nobody but the caller may touch it.
-        if (options_.host && commit_.still(head)) poison(start, change.count << options_.order);
+        if (options_.host && commit_.still(head))
+          mmkit::detail::poison(start, change.count << options_.order);
         // What is poisoned only if the head stands must not be given under another one.
-        const Keeps keeps = kPoisons && options_.host ? Keeps::never : Keeps::always;
+        const Keeps keeps = mmkit::detail::kPoisons && options_.host ? Keeps::never : Keeps::always;
         if (!exchange(head, lease, staging, &change, *chunk, keeps)) continue;
         lease.slot().add(Count::frees, 1);
         return Fault::none;

@@ -34,7 +34,7 @@ inline Result<typename PoolCore<Sync>::Taken> PoolCore<Sync>::outcome_of(Outcome
                                                                          Lease& lease) noexcept {
   if (outcome == Outcome::taken) {
     const std::size_t run = granules_for(request.size_bytes);
-    if (options_.host) unpoison(taken.start, run << options_.order);
+    if (options_.host) mmkit::detail::unpoison(taken.start, run << options_.order);
     lease.slot().add(Count::allocations, 1);
     return taken;
   }
@@ -110,7 +110,7 @@ Status PoolCore<Sync>::take_at(std::uintptr_t start, std::size_t size_bytes) noe
     }
     if (!taken_from(head, state, *chunk, at - 1, place, run, Change::kNobody, Keeps::never, lease))
       continue;
-    if (options_.host) unpoison(start, run << options_.order);
+    if (options_.host) mmkit::detail::unpoison(start, run << options_.order);
     lease.slot().add(Count::allocations, 1);
     return {};
   }

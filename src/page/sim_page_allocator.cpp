@@ -24,7 +24,7 @@ SimPageAllocator::State::~State() {
   // Whatever lies at these addresses next is not ours to forbid.
   for (unsigned i = 0; i < node_count_; ++i) {
     const FrameNode& node = nodes_[i];
-    page_detail::unpoison(address(node.begin), std::size_t{node.high - node.begin} * kPageSize);
+    detail::unpoison(address(node.begin), std::size_t{node.high - node.begin} * kPageSize);
   }
   if (used_after_fork_) {
     memory_.forget_frames();
@@ -65,7 +65,7 @@ inline bool SimPageAllocator::State::is_legal(const PageRequest& request) const 
 
 inline PageRun SimPageAllocator::State::hand_out(Place place, const PageRequest& request) noexcept {
   std::byte* const data = address(place.first);
-  page_detail::unpoison(data, request.pages * kPageSize);
+  detail::unpoison(data, request.pages * kPageSize);
   // Frames that were never used, or came back from the system, read as zero already.
   if (has(request.gfp, Gfp::zero) && place.dirty) {
     std::memset(data, 0, request.pages * kPageSize);
@@ -154,7 +154,7 @@ inline void SimPageAllocator::State::free(const PageRun& run) noexcept {
   // Before the lock, as it may fault. A wrong run is within our range at least, and ends the
   // program.
   make_resident(run.data, pages);
-  page_detail::poison(run.data, pages * kPageSize);
+  detail::poison(run.data, pages * kPageSize);
   mutex_.lock();
   const RunKind kind = table_.kind_of(first, pages);
   if (kind != RunKind::held) [[unlikely]] {

@@ -38,7 +38,7 @@ void SimPageAllocator::State::free_long(FrameIndex first, FrameIndex pages) noex
   table_.depart(first, pages);
   MMKIT_AUDIT(sound());
   lock.unlock();
-  page_detail::poison(address(first), std::size_t{pages} * kPageSize);
+  detail::poison(address(first), std::size_t{pages} * kPageSize);
   if (!give_back(FrameSpan{first, pages})) return;
   // What the system refused earlier may be due again.
   lock.lock();

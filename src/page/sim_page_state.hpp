@@ -21,7 +21,7 @@
 #include <utility>
 
 #include "page/frame_table.hpp"
-#include "page/poison.hpp"
+#include "base/poison.hpp"
 #include "page/reservation.hpp"
 
 namespace mmkit {

@@ -8,6 +8,7 @@
 #include <mmkit/base/mutant.hpp>
 #include <new>
 
+#include "base/probe.hpp"
 #include "percpu/chunk_heap.hpp"
 
 namespace mmkit::percpu {
@@ -71,6 +72,7 @@ Result<Chunk*> ChunkHeap::add_chunk(bool is_reserved) noexcept {
   *place->chunk = chunk.get();
   max_chunks_ = std::max(max_chunks_, ++chunks_);
   update(*chunk);
+  MMKIT_PROBE(percpu_chunk_create, this, chunk.get(), chunks_);
   return chunk.release();
 }
 
@@ -79,6 +81,7 @@ void ChunkHeap::destroy(Chunk& chunk) noexcept {
   reserve_ -= count_blocks(chunk.reserve);
   idle_ -= chunk.idle_counted;
   --chunks_;
+  MMKIT_PROBE(percpu_chunk_destroy, this, &chunk, chunks_);
   space_.give_place(chunk.place);
   delete &chunk;
 }

@@ -7,6 +7,8 @@
 #include <mmkit/base/bits.hpp>
 #include <new>
 
+#include "base/probe.hpp"
+
 namespace mmkit {
 namespace {
 
@@ -54,6 +56,7 @@ Result<std::uint32_t> ZheapPool::describe(const PageRun& run, bool is_whole, uns
   info.shard.store(static_cast<std::uint8_t>(mine), std::memory_order_relaxed);
   clock_.begin(info.age);
   blocks_.set_data(*number, run.data, is_whole);
+  MMKIT_PROBE(zheap_block_open, this, *number, run.pages);
   return number;
 }
 
@@ -109,6 +112,7 @@ std::size_t ZheapPool::give_some_pages(Closed& closed) noexcept {
   std::size_t pages = 0;
   for (std::uint32_t number = closed.pop(blocks_); number != kNone; number = closed.pop(blocks_)) {
     const PageRun run = run_of(number);
+    MMKIT_PROBE(zheap_block_close, this, number, run.pages);
     blocks_.give_number(number);
     source_.free_pages(run);
     pages += run.pages;

@@ -7,6 +7,7 @@
 #include <new>
 #include <utility>
 
+#include "base/probe.hpp"
 #include "zpool/zpool_control.hpp"
 
 namespace mmkit {
@@ -164,6 +165,7 @@ Status Zpool::evict(Handle handle) noexcept {
   evicting = &frame;
   const Status given_up = control_->evict(*this, handle);
   evicting = frame.outer;
+  MMKIT_PROBE(zpool_evict, tag_, handle_bits::raw(handle), given_up.has_value());
   return given_up;
 }
 
@@ -200,7 +202,10 @@ ShrinkOutcome Zpool::shrink(std::size_t pages) noexcept {
 }
 
 Result<std::size_t> Zpool::compact() noexcept {
-  return backend_->compact();
+  MMKIT_PROBE(zpool_compact_begin, tag_, total_bytes());
+  const Result<std::size_t> freed = backend_->compact();
+  MMKIT_PROBE(zpool_compact_end, tag_, freed ? *freed : 0);
+  return freed;
 }
 
 ZpoolStats Zpool::stats() const noexcept {

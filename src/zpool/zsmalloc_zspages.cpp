@@ -8,6 +8,7 @@
 #include <mmkit/zpool/zsmalloc.hpp>
 #include <new>
 
+#include "base/probe.hpp"
 #include "zpool/zsmalloc_closed.hpp"
 
 namespace mmkit {
@@ -192,6 +193,7 @@ Result<Zspage*> ZsmallocPool::open(unsigned size_class, Gfp gfp) noexcept {
   Zspage* const zspage = Zspage::make(memory, *number, *run, size_class, cells);
   zspage->block = block;
   bases_[*number].store(ZspageBase(run->data, size_class, object_bytes), std::memory_order_relaxed);
+  MMKIT_PROBE(zsmalloc_zspage_open, this, *number, object_bytes, pages);
   return zspage;
 }
 
@@ -349,6 +351,7 @@ void ZsmallocPool::end(Zspage& zspage) noexcept {
   const PageRun run = zspage.run(base_of(number).data());
   const std::uint8_t block = zspage.block;
   const unsigned cells = zspage.cells();
+  MMKIT_PROBE(zsmalloc_zspage_close, this, number, base_of(number).size_bytes(), run.pages);
   give_descriptor(&zspage, cells, block);
   source_.free_pages(run);
   give_number(number);

@@ -10,12 +10,12 @@
 #include <memory>
 #include <mmkit/genalloc.hpp>
 
-#include "genalloc/poison.hpp"
+#include "base/poison.hpp"
 
 namespace mmkit {
 namespace {
 
-#ifdef MMKIT_GENALLOC_POISONS
+#ifdef MMKIT_POISONS_FOR_ASAN
 constexpr bool kPoisons = true;
 bool is_poisoned(std::uintptr_t address) {
   return __asan_address_is_poisoned(reinterpret_cast<const void*>(address)) != 0;
