@@ -20,8 +20,8 @@
 #include <string_view>
 #include <utility>
 
-#include "page/frame_table.hpp"
 #include "base/poison.hpp"
+#include "page/frame_table.hpp"
 #include "page/reservation.hpp"
 
 namespace mmkit {
