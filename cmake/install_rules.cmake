@@ -36,7 +36,7 @@ file(RELATIVE_PATH mmkit_to_prefix "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig" "${C
 file(RELATIVE_PATH mmkit_to_include "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig" "${CMAKE_INSTALL_FULL_INCLUDEDIR}")
 set(mmkit_pc_libs "-lmmkit")
 if(NOT BUILD_SHARED_LIBS)
-  string(APPEND mmkit_pc_libs " -pthread")
+  string(APPEND mmkit_pc_libs " -pthread -ldl")
 endif()
 configure_file(cmake/mmkit.pc.in "${CMAKE_CURRENT_BINARY_DIR}/mmkit.pc.in" @ONLY)
 # Twice, because the check level may depend on the configuration.
