@@ -5,6 +5,8 @@
 //
 //   data (JSON, arrays as base64) -> decode -> a View a section -> one canvas each
 //
+// One file, although it is long: it is the page's one script.
+//
 // A View draws its world, a plane of its own units, through a camera {x, y, scale}. Nothing is an
 // element of the document but the canvases, so that a million objects cost no more than the pixels
 // that they cover. The upper half is free of the document and can be run without a browser.
