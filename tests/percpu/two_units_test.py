@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Compiles and runs a program of two files that use the same operations, by every compiler at hand, in every way that has
 broken inlined assembly before: without optimisation, with much of it, position independent and not, optimised at link
-time, with unused sections dropped, linked statically, with the second file in a shared object."""
+time, with unused sections dropped, linked statically, with the second file in a shared object that has a mmkit of its own."""
 
 import argparse
 import pathlib
@@ -62,9 +62,8 @@ def main():
             if "-shared" in way:
                 second = str(arguments.work / "libsecond.so")
                 commands = [
-                    [*base, "-shared", units[1], "-o", second],
-                    [*base, "-rdynamic", units[0], arguments.library, second, "-pthread",
-                     f"-Wl,-rpath,{arguments.work}", "-o", program],
+                    [*base, "-shared", units[1], arguments.library, "-pthread", "-o", second],
+                    [*base, units[0], arguments.library, second, "-pthread", f"-Wl,-rpath,{arguments.work}", "-o", program],
                 ]
             for command in [*commands, [program]]:
                 code, output = run(command)
