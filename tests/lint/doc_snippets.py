@@ -10,7 +10,11 @@ A comment in the line before the block says otherwise:
   <!-- snippet: body given: mmkit::Zpool& pool, mmkit::Handle handle -->   a body with parameters in scope
   <!-- snippet: namespace -->      the rest stands at namespace scope: types and functions
   <!-- snippet: no-run -->         a program that is only built
+  <!-- snippet: link lz4 zstd -->  a program that is linked with these libraries too
   <!-- snippet: skip <reason> -->  not code of ours; the reason is required
+
+A ```text block after a program, with the line `Prints:` and nothing else between the two, is what the program prints, to the
+letter. In it `...` stands for any text within its line; a line that is only `...` stands for any lines, also none.
 """
 import argparse
 import concurrent.futures
@@ -19,7 +23,7 @@ import re
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 MARK = re.compile(r"^\s*<!--\s*snippet:\s*(.*?)\s*-->\s*$")
@@ -40,6 +44,8 @@ class Snippet:
     kind: str  # program, body, namespace
     run: bool
     source: str
+    libraries: list = field(default_factory=list)
+    prints: "list | None" = None  # lines; None: not compared
 
     @property
     def label(self):
@@ -71,12 +77,15 @@ def make_snippet(file, line, code, mark):
             raise BadMark(f"{file}:{line}: 'skip' gives no reason")
         return None
     is_program = any(re.search(r"\bint\s+main\s*\(", text) for text in code)
-    if kind not in ("", "body", "namespace", "no-run") or (is_program and kind in ("body", "namespace")):
+    if kind not in ("", "body", "namespace", "no-run", "link") or (is_program and kind in ("body", "namespace")):
         raise BadMark(f"{file}:{line}: mark '{mark}' is unknown or does not fit the block")
-    if kind == "no-run" and not is_program:
-        raise BadMark(f"{file}:{line}: 'no-run' is for programs")
+    if kind in ("no-run", "link") and not is_program:
+        raise BadMark(f"{file}:{line}: '{kind}' is for programs")
+    if kind == "link" and not re.fullmatch(r"\w[\w+-]*( \w[\w+-]*)*", detail):
+        raise BadMark(f"{file}:{line}: after 'link' the names of libraries must stand")
     if is_program:
-        return Snippet(file, line, "program", kind != "no-run", f'#line {line + 1} "{file}"\n' + "\n".join(code) + "\n")
+        source = f'#line {line + 1} "{file}"\n' + "\n".join(code) + "\n"
+        return Snippet(file, line, "program", kind != "no-run", source, detail.split() if kind == "link" else [])
     given = detail.removeprefix("given:").strip() if detail.startswith("given:") else ""
     if detail and not given:
         raise BadMark(f"{file}:{line}: after '{kind}' only 'given: parameters' may stand")
@@ -86,25 +95,53 @@ def make_snippet(file, line, code, mark):
 def snippets_of(file, text):
     """All C++ snippets of one document."""
     found, mark, block, language, indent, start = [], "", None, "", "", 0
+    last, promised = None, 0  # the snippet that ended just before; the line of a `Prints:` that waits for its block
     for number, line in enumerate(text.splitlines(), start=1):
         fence = FENCE.match(line)
         if block is None:
+            if promised and line.strip() and (not fence or fence.group(2) != "text"):
+                break
             if fence:
                 indent, language, start, block = fence.group(1), fence.group(2), number, []
+            elif line.strip() == "Prints:":
+                if last is None or not last.run:
+                    raise BadMark(f"{file}:{number}: no program that is run stands before 'Prints:'")
+                promised = number
             elif line.strip():
                 match = MARK.match(line)
-                mark = match.group(1) if match else ""
+                mark, last = match.group(1) if match else "", None
         elif fence:
-            if language in ("cpp", "c++", "cxx"):
-                snippet = make_snippet(file, start, block, mark)
-                if snippet:
-                    found.append(snippet)
+            if promised:
+                last.prints, promised, last = block, 0, None
+            elif language in ("cpp", "c++", "cxx"):
+                last = make_snippet(file, start, block, mark)
+                if last:
+                    found.append(last)
+            else:
+                last = None
             block, mark = None, ""
         else:
             block.append(line.removeprefix(indent))
     if block is not None:
         raise BadMark(f"{file}:{start}: the block has no end")
+    if promised:
+        raise BadMark(f"{file}:{promised}: no ```text block follows 'Prints:'")
     return found
+
+
+def difference(expected, printed):
+    """What differs between the lines of a document and those of a program, or an empty string."""
+    pattern = ""
+    for line in expected:
+        if line.strip() == "...":
+            pattern += r"(?:.*\n)*"
+        else:
+            pattern += ".*".join(re.escape(part) for part in line.split("...")) + r"\n"
+    printed += "" if not printed or printed.endswith("\n") else "\n"
+    if re.fullmatch(pattern, printed):
+        return ""
+    shown = [f"  document: {line}\n" for line in expected] + [f"  program:  {line}\n" for line in printed.splitlines()]
+    return "".join(shown)
 
 
 def read_documents(root):
@@ -130,7 +167,7 @@ def try_snippet(snippet, number, options):
     command += [f"-D{define}" for define in options.define.split(";") if define]
     command += shlex.split(options.flags)
     if snippet.kind == "program":
-        command += [str(source), "-o", str(base), options.library]
+        command += [str(source), "-o", str(base), options.library, *(f"-l{name}" for name in snippet.libraries)]
     else:
         command += [*FRAGMENT_WARNINGS, "-fsyntax-only", str(source)]
     code, output = call(command)
@@ -140,6 +177,9 @@ def try_snippet(snippet, number, options):
         code, output = call([str(base)])
         if code:
             return f"{snippet.label}: the program ends with {code}\n{output}"
+        differs = "" if snippet.prints is None else difference(snippet.prints, output)
+        if differs:
+            return f"{snippet.label}: the program prints something else than the document says\n{differs}"
     return ""
 
 
@@ -160,7 +200,9 @@ def main():
         complaints = [c for c in (job.result() for job in jobs) if c]
     print("\n".join(complaints), end="")
     programs = sum(s.kind == "program" for s in snippets)
-    print(f"snippets: {len(files)} documents, {len(snippets)} blocks, {programs} of them programs, {len(complaints)} wrong")
+    compared = sum(s.prints is not None for s in snippets)
+    print(f"snippets: {len(files)} documents, {len(snippets)} blocks, {programs} of them programs, {compared} with what they "
+          f"print, {len(complaints)} wrong")
     sys.exit(1 if complaints else 0)
 
 
