@@ -154,6 +154,7 @@ class FieldsFormatter : public PaddedFormatter {
 
 }  // namespace mmkit::detail
 
+/// @cond  Doxygen cannot place what specialises another library's template.
 // ---------------------------------------------------------------- enums
 template <>
 struct fmt::formatter<mmkit::Errc> : mmkit::detail::WordFormatter<mmkit::Errc> {};
@@ -270,3 +271,4 @@ MMKIT_FORMAT_FIELDS(PercpuStats, unit_bytes, units, chunks, max_chunks, populate
                     nowait_failures);
 
 #undef MMKIT_FORMAT_FIELDS
+/// @endcond

@@ -51,9 +51,10 @@ FailureHandler set_failure_handler(FailureHandler handler) noexcept;
 /// Thread safety: safe, also in signal handlers.
 FailureHandler set_leak_handler(FailureHandler handler) noexcept;
 
-/// Formats a report as the default handler prints it, without the newline: `mmkit: zbud pool
-/// 'cache': dead handle 0x2a00000017`. Writes at most `capacity` bytes, no terminator; returns how
-/// many. Thread safety: safe, also in signal handlers; allocates nothing.
+/// Formats a report as the default handler prints it, without the newline:
+/// ``mmkit: zbud pool 'cache': dead handle 0x2a00000017``.
+/// Writes at most `capacity` bytes, no terminator; returns how many.
+/// Thread safety: safe, also in signal handlers; allocates nothing.
 std::size_t format_report(const FailureReport& report, char* out, std::size_t capacity) noexcept;
 
 /// Hands a misuse to the failure handler and aborts, whatever the handler does. A pool names its

@@ -38,5 +38,7 @@ std::error_code make_error_code(Errc code) noexcept;
 
 }  // namespace mmkit
 
+/// @cond  Doxygen cannot place what specialises another library's template.
 template <>
 struct std::is_error_code_enum<mmkit::Errc> : std::true_type {};
+/// @endcond
