@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: MIT
 #
 # full.sh - what is too slow for every change: all presets, coverage, valgrind, long model and stress runs, mutants, fuzzing,
-# the package with the command in it, the ABI.
+# the package with the command in it, the ABI, the site.
 #
 #   scripts/full.sh            all stages
-#   scripts/full.sh STAGE...   those named: presets coverage valgrind model stress mutants fuzz package abi
+#   scripts/full.sh STAGE...   those named: presets coverage valgrind model stress mutants fuzz package abi docs
 #
 # FUZZ_SECONDS is the time for each fuzz target (60). Coverage below COVERAGE_PERCENT of the lines of include and src (90)
 # is a failure.
@@ -118,7 +118,9 @@ stage_package() {
 
 stage_abi() { scripts/abi.sh; }
 
-all=(presets coverage valgrind model stress mutants fuzz package abi)
+stage_docs() { scripts/docs.sh; }
+
+all=(presets coverage valgrind model stress mutants fuzz package abi docs)
 stages=("$@")
 if ((${#stages[@]} == 0)); then stages=("${all[@]}"); fi
 

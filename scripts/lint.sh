@@ -59,6 +59,8 @@ check "clang-format (${#sources[@]} files)" "$clang_format" --dry-run -Werror "$
 check "layers and the form of files" python3 tests/lint/layers.py .
 check "layers.py catches each fault" python3 tests/lint/layers_test.py -b
 check "doc_snippets.py catches each fault" python3 tests/lint/doc_snippets_test.py -b
+check "links in the documents" python3 scripts/site_pages.py .
+check "site_pages.py catches each fault" python3 tests/lint/site_pages_test.py -b
 check "scripts parse and are executable" scripts_parse
 check "no path of one machine" no_home_paths
 check "nothing left to do in the code" no_unfinished

@@ -15,7 +15,7 @@ set -euo pipefail
 # Without these the level cannot do its work.
 minimal=(cmake ninja-build g++ pkg-config libfmt-dev libcli11-dev nlohmann-json3-dev liblz4-dev libzstd-dev)
 test=(python3 libgtest-dev libgmock-dev librapidcheck-dev dpkg-dev file gdb)
-everything=(git libbenchmark-dev valgrind libc6-dbg systemtap-sdt-dev binutils gcovr abigail-tools)
+everything=(git libbenchmark-dev valgrind libc6-dbg systemtap-sdt-dev binutils gcovr abigail-tools doxygen)
 # Particular versions and peers, which a newer release of the system may have dropped: reported, not fatal.
 wished=(clang-14 libclang-rt-14-dev clang-format-14 clang-tidy-14 clang-19 libclang-rt-19-dev libjemalloc-dev
         libmimalloc-dev libgoogle-perftools-dev libboost-dev)
