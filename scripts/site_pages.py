@@ -119,6 +119,7 @@ class Site:
                 waiting = []
             if is_heading:
                 level, title, anchor = next(headings)
+                title = title.replace("`", "") if level == "#" else title  # the list of pages shows no code
                 line = f"{level} {self.paragraph(document, len(done) + 1, title)} {{#{self.label(document, anchor)}}}"
             done.append(line)
         return "\n".join(done[:-1])

@@ -45,7 +45,7 @@ class Links(unittest.TestCase):
 
 class Pages(unittest.TestCase):
     def test_headings_have_labels_and_links_go_there(self):
-        pages, _ = pages_of({"README.md": "# r\n[b](docs/t/b.md) [c](docs/t/b.md#c-d)\n", "docs/t/b.md": "# B\n\n## C, `d`\n[r](../../README.md)\n"})
+        pages, _ = pages_of({"README.md": "# r\n[b](docs/t/b.md) [c](docs/t/b.md#c-d)\n", "docs/t/b.md": "# `B`\n\n## C, `d`\n[r](../../README.md)\n"})
         self.assertEqual(pages["README.md"], "# r {#mainpage}\n[b](@ref page-t-b) [c](@ref page-t-b-c-d)\n")
         self.assertEqual(pages["docs/t/b.md"], "# B {#page-t-b}\n\n## C, `d` {#page-t-b-c-d}\n[r](@ref mainpage)\n")
 
