@@ -83,6 +83,21 @@ TEST(GenPoolAllocation, FreesWhatItHoldsOnce) {
   pool->free(110, 20);
 }
 
+TEST(GenPoolAllocation, HoldsThePlaceThatWasAskedFor) {
+  const auto pool = GenPool::create().value();
+  ASSERT_TRUE(pool->add_chunk({.start = 100, .size_bytes = 100}));
+  {
+    const GenPoolAllocation one = GenPoolAllocation::make_at(*pool, 150, 20).value();
+    EXPECT_EQ(one.start(), 150u);
+    EXPECT_EQ(one.size_bytes(), 20u);
+    EXPECT_EQ(pool->available_bytes(), 80u);
+    EXPECT_EQ(GenPoolAllocation::make_at(*pool, 169, 1).error(), Errc::no_space);
+    EXPECT_EQ(GenPoolAllocation::make_at(*pool, 190, 11).error(), Errc::invalid_argument);
+    EXPECT_EQ(pool->available_bytes(), 80u);
+  }
+  EXPECT_EQ(pool->available_bytes(), 100u);
+}
+
 TEST(GenPoolResource, ServesContainers) {
   alignas(4096) static unsigned char memory[1 << 16];
   const auto pool = GenPool::create({.min_alloc_order = 4, .kind = AddressKind::host}).value();

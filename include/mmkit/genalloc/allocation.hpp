@@ -36,6 +36,14 @@ class GenPoolAllocation {
                                         const Fit& fit) noexcept {
     return hold(pool, pool.allocate(size_bytes, fit), size_bytes);
   }
+  /// Allocates the granules at an address. Errors: those of GenPool::allocate_at().
+  static Result<GenPoolAllocation> make_at(GenPool& pool, std::uintptr_t start,
+                                           std::size_t size_bytes) noexcept {
+    if (const Status taken = pool.allocate_at(start, size_bytes); !taken) {
+      return fail(taken.error());
+    }
+    return hold(pool, start, size_bytes);
+  }
 
   explicit operator bool() const noexcept { return pool_ != nullptr; }
   std::uintptr_t start() const noexcept { return start_; }
