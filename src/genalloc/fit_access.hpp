@@ -15,12 +15,11 @@ class FitAccess {
   static std::uint64_t param(const Fit& fit) noexcept { return fit.param_; }
   static SearchFn search(const Fit& fit) noexcept { return fit.search_; }
   static const void* data(const Fit& fit) noexcept { return fit.data_; }
-  static Fit make(Kind kind, std::uint64_t param, SearchFn search, const void* data) noexcept {
+  /// `kind` is not custom.
+  static Fit make(Kind kind, std::uint64_t param) noexcept {
     Fit fit;
     fit.kind_ = kind;
     fit.param_ = param;
-    fit.search_ = search;
-    fit.data_ = data;
     return fit;
   }
 };

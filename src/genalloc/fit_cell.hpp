@@ -33,7 +33,7 @@ class FitCell {
     while (true) {
       // Acquire: pairs with the exchange in store(), for the words.
       const std::uint64_t now = current_.load(std::memory_order_acquire);
-      if (now >> kNameShift != 0) return Access::make(kind_of(now), 0, nullptr, nullptr);
+      if (now >> kNameShift != 0) return Access::make(kind_of(now), 0);
       std::uint64_t words[kWords];
       for (unsigned i = 0; i < kWords; ++i) {
         words[i] = sets_[now % kSets].word[i].load(std::memory_order_acquire);

@@ -9,6 +9,8 @@
 //
 // The asker is one of those who try. To install a request takes no search, so others are hardly
 // ever quicker; and what it waits for is one search under a pool that nobody can change meanwhile.
+// A search of the caller's own is not asked for: others might still be in his function, and at his
+// data, when his call has returned.
 #pragma once
 
 #include "genalloc/pool_core.hpp"
@@ -19,14 +21,19 @@ template <class Sync>
 typename PoolCore<Sync>::Outcome PoolCore<Sync>::ask(const Request& request, Lease& lease,
                                                      Taken* taken) noexcept {
   using Access = mmkit::detail::FitAccess;
+  if (Access::kind(request.fit) == FitKind::custom) {
+    Outcome outcome = Outcome::again;
+    for (; outcome == Outcome::again; ++lease.retries) {
+      outcome = try_take(rest(lease), request, Change::kNobody, lease, taken);
+    }
+    return outcome;
+  }
   Change change;
   change.kind = Change::Kind::ask;
   change.first_buffer = static_cast<std::uint32_t>(Access::kind(request.fit));
   change.last_buffer = request.needs_phys ? 1 : 0;
   change.granule = request.size_bytes;
   change.count = Access::param(request.fit);
-  change.left = reinterpret_cast<std::uintptr_t>(Access::search(request.fit));
-  change.right = reinterpret_cast<std::uintptr_t>(Access::data(request.fit));
   auto& cell = lease.slot().answer;
   while (true) {
     const Head head = rest(lease);
@@ -59,10 +66,7 @@ void PoolCore<Sync>::fulfil(Head head, Lease& lease) noexcept {
   using Access = mmkit::detail::FitAccess;
   const Change asked = commit_.change(head);
   if (!commit_.still(head)) return;
-  const Fit fit =
-      Access::make(static_cast<FitKind>(asked.first_buffer), asked.count,
-                   reinterpret_cast<SearchFn>(static_cast<std::uintptr_t>(asked.left)),
-                   reinterpret_cast<const void*>(static_cast<std::uintptr_t>(asked.right)));
+  const Fit fit = Access::make(static_cast<FitKind>(asked.first_buffer), asked.count);
   const Request request{asked.granule, fit, asked.last_buffer != 0};
   const std::uint32_t asker = Commit<Sync>::slot_of(head) + 1;
   Taken taken;

@@ -257,11 +257,14 @@ class Interrupting final : public testing::StepHook {
   void step() noexcept override {
     if (++steps_ % every_ != 0 || interruptions_ == kMost) return;
     const testing::Hooked unhooked(nullptr);
+    interrupts_ = true;
     const genalloc::ChunkGeometry* chunk = nullptr;
     const auto place = core_.take(1, FirstFit{}, false);
     if (place) static_cast<void>(core_.give(place->start, 1, &chunk));
+    interrupts_ = false;
     ++interruptions_;
   }
+  bool interrupts() const { return interrupts_; }
   std::uint64_t interruptions() const { return interruptions_; }
   static constexpr std::uint64_t kMost = 20'000;
 
@@ -269,36 +272,70 @@ class Interrupting final : public testing::StepHook {
   Core& core_;
   const std::uint64_t every_;
   std::uint64_t steps_ = 0, interruptions_ = 0;
+  bool interrupts_ = false;
 };
 
-std::size_t look_at_everything(const BitmapView& bitmap, std::size_t start, std::size_t run,
-                               const void*, std::uintptr_t) noexcept {
-  std::uint64_t all = 0;
-  for (std::size_t i = 0; i < bitmap.bits() / 64; ++i) all |= bitmap.word(i);
-  return all == 0 ? bitmap.bits() : bitmap.next_free_run(start, run);
+// One granule of each leaf but the last fifty is taken: runs that are long enough, and none of them
+// has an aligned place.
+void take_the_aligned_places(GenPoolScenario::Core& core, std::size_t leaves) {
+  genalloc::ChunkGeometry geometry;
+  geometry.size_bytes = 512 * (leaves + 50);
+  ASSERT_TRUE(core.add_chunk(geometry));
+  for (std::size_t leaf = 0; leaf < leaves; ++leaf) ASSERT_TRUE(core.take_at(512 * leaf + 50, 1));
 }
 
 TEST(GenPoolFairness, ALongSearchIsNotBegunAgainForEver) {
   using Core = GenPoolScenario::Core;
   for (const std::uint64_t every : {100u, 200u, 500u}) {
     Core core({.order = 0, .indexes = genalloc::kBoundsLive});
-    genalloc::ChunkGeometry geometry;
-    geometry.size_bytes = 512 * 200;
-    ASSERT_TRUE(core.add_chunk(geometry));
-    ASSERT_TRUE(core.take_at(0, 512 * 150));
-    ASSERT_TRUE(core.take_at(512 * 160 + 1, 1));
+    take_the_aligned_places(core, 300);
     Interrupting hook(core, every);
     {
       const testing::Hooked hooked(&hook);
-      const auto place = core.take(100, Fit::custom(&look_at_everything, nullptr), false);
+      const auto place = core.take(100, FirstFitAlign{512}, false);
       ASSERT_TRUE(place);
-      ASSERT_EQ(place->start, 512u * 150);
+      ASSERT_EQ(place->start, 512u * 300);
     }
-    // A search has some 4000 steps; two are lost, some requests too.
+    // A search has more steps than that; two are lost here, a request too.
+    EXPECT_GE(hook.interruptions(), 3u) << "every " << every;
     EXPECT_LT(hook.interruptions(), 1000u) << "every " << every;
-    EXPECT_EQ(core.available_bytes(), 512u * 50 - 101);
+    EXPECT_EQ(core.available_bytes(), 512u * 350 - 400);
     EXPECT_TRUE(genalloc::validate(core));
   }
+}
+
+// What a search of the caller's own sees: the hook, which knows when another call runs.
+struct OwnSearch {
+  const Interrupting<GenPoolScenario::Core>* hook;
+  mutable std::uint64_t calls, by_others;
+};
+std::size_t look_at_everything(const BitmapView& bitmap, std::size_t start, std::size_t run,
+                               const void* data, std::uintptr_t) noexcept {
+  const auto& own = *static_cast<const OwnSearch*>(data);
+  ++own.calls;
+  if (own.hook->interrupts()) ++own.by_others;
+  std::uint64_t all = 0;
+  for (std::size_t i = 0; i < bitmap.bits() / 64; ++i) all |= bitmap.word(i);
+  return all == 0 ? bitmap.bits() : bitmap.next_free_run(start, run);
+}
+
+// However often it loses: nobody else may be in a function that is the caller's, at data which may be
+// gone when his call has returned.
+TEST(GenPoolFairness, ASearchOfTheCallersOwnIsRunByNobodyElse) {
+  GenPoolScenario::Core core({.order = 0, .indexes = genalloc::kBoundsLive});
+  take_the_aligned_places(core, 20);
+  Interrupting hook(core, 100);
+  const OwnSearch own{&hook, 0, 0};
+  {
+    const testing::Hooked hooked(&hook);
+    const auto place = core.take(600, Fit::custom(&look_at_everything, &own), false);
+    ASSERT_TRUE(place);
+    ASSERT_EQ(place->start, 512u * 19 + 51);
+  }
+  EXPECT_EQ(hook.interruptions(), hook.kMost) << "it lost until nobody interrupted";
+  EXPECT_GT(own.calls, 100u);
+  EXPECT_EQ(own.by_others, 0u);
+  EXPECT_TRUE(genalloc::validate(core));
 }
 
 TEST(GenPoolSchedule, FirstFitHasAnOrder) {

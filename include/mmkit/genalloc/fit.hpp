@@ -50,9 +50,10 @@ class BitmapView {
 };
 
 /// A search of the caller's own: returns the bit where `run_bits` free ones begin, from `start_bit`
-/// on; anything past the end means "no place here". Pure and bounded: it may run several times for
-/// one allocation, on several threads, and see a bitmap that changes under it; what it returns is
-/// checked. A place that is not free counts as none. Must not throw.
+/// on; anything past the end means "no place here". Runs on the caller's thread alone, and not after
+/// his call has returned. Pure and bounded: it may run several times for one allocation, and see a
+/// bitmap that changes under it; what it returns is checked. A place that is not free counts as none.
+/// Must not throw.
 using SearchFn = std::size_t (*)(const BitmapView& bitmap, std::size_t start_bit,
                                  std::size_t run_bits, const void* data,
                                  std::uintptr_t chunk_start) noexcept;
@@ -80,8 +81,8 @@ class Fit {
       : kind_(Kind::fixed), param_(fit.offset_bytes) {}
   constexpr Fit(RelaxedFit) noexcept : kind_(Kind::relaxed) {}  // NOLINT
 
-  /// The caller's own search. `data` is handed to it and must outlive its use. A null function
-  /// means first fit.
+  /// The caller's own search. `data` is handed to it, and lives as long as the allocation's call;
+  /// of a pool's own policy, as long as calls that may use it. A null function means first fit.
   static constexpr Fit custom(SearchFn search, const void* data) noexcept {
     Fit fit;
     if (search == nullptr) return fit;

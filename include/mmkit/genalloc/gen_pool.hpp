@@ -14,9 +14,9 @@
 // linearizable. There is one order of the calls in which each got exactly its policy's place or a
 // true "no space", and every call stands in it at an instant between its beginning and its end.
 // A thread that is stopped in the middle of a call holds nobody up. Not wait-free; but a call that
-// lost eight times is made by all together, so that long searches are not starved by short ones. Up
-// to 48 operations of a pool are in flight at once, then allocate says try_again; frees have 16
-// places more, and wait beyond them.
+// lost eight times is made by all together, so that long searches are not starved by short ones;
+// searches of the caller's own excepted, which nobody else runs. Up to 48 operations of a pool are in
+// flight at once, then allocate says try_again; frees have 16 places more, and wait beyond them.
 // Units:      bytes; places are multiples of the granule, 2^min_alloc_order bytes, from the chunk's
 //             start
 // Locking:    none
