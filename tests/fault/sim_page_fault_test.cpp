@@ -4,10 +4,12 @@
 // each failure the structures are whole, nothing is lost or left behind, and the same again works.
 // Also the work done: how many calls it takes to give pages back.
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <sys/types.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
@@ -18,7 +20,9 @@
 
 #include "fault/failing_atfork.hpp"
 #include "fault/page_failing_system.hpp"
+#include "support/child_process.hpp"
 #include "support/page_memory.hpp"
+#include "support/sanitized.hpp"
 
 namespace mmkit {
 namespace {
@@ -348,6 +352,60 @@ TEST(SimPageBatch, ATrimDoesTheWorkOfThoseWhoComeMeanwhile) {
   for (std::size_t i = 0; i < 17; ++i) pages->free_pages(runs[i]);
   system.on_taking_back(nullptr);
   EXPECT_EQ(freed, 60u);
+  EXPECT_LE(pages->stats().retained_pages, 16u);
+  EXPECT_TRUE(pages->validate());
+}
+
+// A thread that has said it will trim, and waits for a batch of another's to be gone, has said so in the
+// child of a fork too, where it is not. It is kept from going on by a signal, so that the fork comes first.
+std::atomic<bool> stopped{false}, goes_on{false};
+
+TEST(SimPageBatch, ATrimThatWaitsWhenAForkComesKeepsNobodyFromTrimmingInTheChild) {
+  if (testing::kSanitized) GTEST_SKIP() << "a sanitizer may keep signals from a thread that waits";
+  const auto pages = SimPageAllocator::create(options_of(256, 16, false)).value();
+  const PageRun large = pages->allocate_pages({.pages = 100}).value();
+  std::vector<PageRun> runs;
+  for (int i = 0; i < 17; ++i) runs.push_back(pages->allocate_pages({}).value());
+  stopped = goes_on = false;
+  struct sigaction action {};
+  struct sigaction before {};
+  action.sa_handler = [](int) {
+    stopped = true;
+    while (!goes_on) ::usleep(1000);
+  };
+  ASSERT_EQ(::sigaction(SIGUSR1, &action, &before), 0);
+  const pid_t forker = ::gettid();
+  std::atomic<bool> begun{false}, ready{false};
+  std::atomic<pid_t> waiter{0};
+  std::thread trims;
+  FailingSystem system;
+  system.on_taking_back([&] {
+    if (begun.exchange(true)) return;
+    trims = std::thread([&] {
+      waiter = ::gettid();
+      for (const PageRun& run : runs) pages->free_pages(run);
+    });
+    while (waiter == 0 || !sleeps(waiter) || pages->stats().retained_pages < 17) {
+      std::this_thread::yield();
+    }
+    ::pthread_kill(trims.native_handle(), SIGUSR1);
+    while (!stopped) std::this_thread::yield();
+    ready = true;
+    while (!sleeps(forker)) std::this_thread::yield();  // in fork(), behind our batch
+  });
+  std::thread gives_back([&] { pages->free_pages(large); });
+  while (!ready) std::this_thread::yield();
+  EXPECT_EQ(testing::run_in_child([&] {
+              if (pages->stats().retained_pages != 17) return 1;  // the waiter was quicker
+              pages->free_pages(pages->allocate_pages({}).value());
+              return pages->stats().retained_pages <= 16 ? 0 : 2;
+            }),
+            0);
+  goes_on = true;
+  gives_back.join();
+  trims.join();
+  ::sigaction(SIGUSR1, &before, nullptr);
+  system.on_taking_back(nullptr);
   EXPECT_LE(pages->stats().retained_pages, 16u);
   EXPECT_TRUE(pages->validate());
 }
