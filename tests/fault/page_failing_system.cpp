@@ -139,7 +139,10 @@ __attribute__((no_sanitize("address"))) long __wrap_syscall(long number, ...) {
   for (long& argument : arguments) argument = va_arg(list, long);
   va_end(list);
 #ifdef SYS_process_madvise
-  if (number == SYS_process_madvise && fails(SystemCall::process_madvise)) return -1;
+  if (number == SYS_process_madvise) {
+    if (fails(SystemCall::process_madvise)) return -1;
+    if (mmkit::testing::plan.hook) mmkit::testing::plan.hook();
+  }
 #endif
   return __real_syscall(number, arguments[0], arguments[1], arguments[2], arguments[3],
                         arguments[4], arguments[5]);

@@ -489,5 +489,42 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{PercpuBacking::mapped, Fault::call, Failing::for_ever}),
     name_of);
 
+// Units are not whole pages apart, so that a page beside those given back holds bytes of the next blocks
+// too: what is allocated meanwhile must not be there.
+TEST(PercpuFaultLazy, WhatIsAllocatedWhilePagesGoBackIsNotBesideThem) {
+  PercpuOptions options;
+  options.max_cpus = units();
+  const auto allocator = PercpuAllocator::create(options).value();
+  allocator->free(allocator->allocate(3 * kPageSize, 64).value());
+  std::vector<PercpuPtr<std::byte>> objects;
+  constexpr std::size_t kSizeBytes = 3000;
+  FailingSystem system;
+  system.on_taking_back([&] {
+    while (objects.size() < 8) {
+      objects.push_back(allocator->allocate(kSizeBytes, 8).value());
+      for (unsigned unit = 0; unit < allocator->units(); ++unit) {
+        std::memset(per_cpu_ptr(objects.back(), unit), 0xab, kSizeBytes);
+      }
+    }
+  });
+  unsigned given = 0;
+  allocator->for_each_chunk(
+      [&](PercpuChunk& chunk) { given += chunk.depopulate(0, chunk.pages()); });
+  system.on_taking_back(nullptr);
+  EXPECT_GE(given, 3u);
+  ASSERT_EQ(objects.size(), 8u);
+  EXPECT_EQ(allocator->stats().chunks, 1u) << "there was room in the same one";
+  for (const PercpuPtr<std::byte> object : objects) {
+    for (unsigned unit = 0; unit < allocator->units(); ++unit) {
+      const std::byte* const bytes = per_cpu_ptr(object, unit);
+      EXPECT_TRUE(std::all_of(bytes, bytes + kSizeBytes,
+                              [](std::byte byte) { return byte == std::byte{0xab}; }))
+          << "unit " << unit;
+    }
+    allocator->free(object);
+  }
+  EXPECT_TRUE(allocator->validate());
+}
+
 }  // namespace
 }  // namespace mmkit
