@@ -37,7 +37,9 @@ greets() {
 
 # install_and_move BUILD: installs a build, moves the tree to $prefix, and looks whether any file remembers an earlier place.
 install_and_move() {
-  local build=$1 type where=(-e "$source_dir" -e "$1" -e "$work/first")
+  local build=$1 type options=(-rlP)
+  # Whole paths: sources in /mmkit are not what every include/mmkit names.
+  local where="(?<![a-z0-9_./}-])(\\Q$source_dir\\E|\\Q$1\\E|\\Q$work/first\\E)(?![a-z0-9_.-])"
   rm -rf "$work/first" "$work/elsewhere"
   expect "install" "$cmake" --install "$build" --prefix "$work/first/prefix"
   mkdir "$work/elsewhere"
@@ -46,8 +48,8 @@ install_and_move() {
   prefix=$work/elsewhere/moved
   # A debug build's debug information names the sources; all else is looked at byte by byte.
   type=$(sed -n 's/^CMAKE_BUILD_TYPE:[A-Z]*=//p' "$build/CMakeCache.txt")
-  if [[ $type == Debug ]]; then where+=(-I); fi
-  if grep -rlF "${where[@]}" "$prefix" >"$log"; then fail "installed files remember where they were made"; fi
+  if [[ $type == Debug ]]; then options+=(-I); fi
+  if LC_ALL=C grep "${options[@]}" "$where" "$prefix" >"$log"; then fail "installed files remember where they were made"; fi
   (cd "$source_dir/include" && find . -name '*.hpp' | sort) >"$work/headers"
   (cd "$prefix/include" && find . -type f | sort) | diff "$work/headers" - >"$log" ||
     fail "the installed headers are not those of include/"
