@@ -338,6 +338,43 @@ TEST(GenPoolFairness, ASearchOfTheCallersOwnIsRunByNobodyElse) {
   EXPECT_TRUE(genalloc::validate(core));
 }
 
+// A hint that says too much is lowered by who finds nothing, while what it says comes true again: at
+// every step of the search.
+TEST(GenPoolSchedule, AGapThatComesWhileItsHintIsLoweredIsFound) {
+  FiberSchedule fibers(2);
+  for (const Fit fit : {Fit(FirstFit{}), Fit(BestFit{})}) {
+    std::uint64_t steps = 1;
+    for (std::uint64_t at = 1; at <= steps; ++at) {
+      GenPoolScenario::Core core(
+          {.order = 0, .indexes = genalloc::kBoundsLive | genalloc::kLengthsLive});
+      genalloc::ChunkGeometry geometry;
+      geometry.size_bytes = 512 * 3;
+      ASSERT_TRUE(core.add_chunk(geometry));
+      ASSERT_TRUE(core.take_at(0, 512 * 2));
+      const genalloc::ChunkGeometry* chunk = nullptr;
+      ASSERT_EQ(core.give(100, 10, &chunk), genalloc::Fault::none);
+      ASSERT_TRUE(core.take_at(100, 10));
+      std::uintptr_t found = 0;
+      steps = fibers.run({{at, 1}}, [&](unsigned fiber) {
+        if (fiber == 1) {
+          const genalloc::ChunkGeometry* place = nullptr;
+          EXPECT_EQ(core.give(100, 10, &place), genalloc::Fault::none);
+          return;
+        }
+        const auto taken = core.take(10, fit, false);
+        ASSERT_TRUE(taken);
+        found = taken->start;
+      });
+      ASSERT_TRUE(found == 100 || found == 512 * 2) << "step " << at;
+      const auto next = core.take(10, fit, false);
+      ASSERT_TRUE(next);
+      EXPECT_EQ(next->start, found == 100 ? 512u * 2 : 100u) << "step " << at;
+      EXPECT_TRUE(genalloc::validate(core));
+    }
+    EXPECT_GT(steps, 50u);
+  }
+}
+
 TEST(GenPoolSchedule, FirstFitHasAnOrder) {
   explore(1, {2, 2, 1, 1}, scaled(10'000));
 }
