@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Objects of zheap that are moved while others map, write, free and store them: in interleavings that are
-// chosen instead of hoped for. Two or three fibers, up to three preemptions, at any access to memory that
+// Objects that are moved while others map, write, free and store them: in interleavings that are chosen
+// instead of hoped for. Two or three fibers, up to three preemptions, at any access to memory that
 // others change.
 //
 // Each object has a pattern of its own, which says whose it is and what was written last. A mapping must
@@ -18,6 +18,7 @@
 #include <mmkit/base/step.hpp>
 #include <mmkit/page/sim_page_allocator.hpp>
 #include <mmkit/zpool/zheap.hpp>
+#include <mmkit/zpool/zsmalloc.hpp>
 #include <random>
 #include <string>
 #include <utility>
@@ -39,16 +40,33 @@ using testing::scaled;
 using testing::test_seed;
 using testing::write_pattern;
 
-// Three blocks of a page each, of which a compaction can empty one.
+// What makes a pool of three pages or four, of which a compaction can empty one.
+template <class Pool>
+struct Shape;
+template <>
+struct Shape<ZheapPool> {
+  static constexpr const char* kParams = "floor=0";
+  static constexpr std::size_t kPages = 3, kLeastBytes = 300, kSpreadBytes = 300, kLess = 40;
+};
+// Of one class, three in a page.
+template <>
+struct Shape<ZsmallocPool> {
+  static constexpr const char* kParams = "cache=8 chain_pages=4";
+  static constexpr std::size_t kPages = 4, kLeastBytes = 1350, kSpreadBytes = 10, kLess = 4;
+};
+
+template <class Pool>
 class Scenario {
+  using Form = Shape<Pool>;
+
  public:
   Scenario(PageSource& source, std::uint64_t seed) : random_(seed) {
-    pool_ = ZheapPool::create(
-                {.name = "schedule", .params = "floor=0", .pages = &source, .pool_tag = 7})
-                .value();
+    pool_ =
+        Pool::create({.name = "schedule", .params = Form::kParams, .pages = &source, .pool_tag = 7})
+            .value();
     std::vector<Handle> gone;
-    while (pool_->total_pages() < 3) {
-      const std::size_t size_bytes = 300 + random_() % 300;
+    while (pool_->total_pages() < Form::kPages) {
+      const std::size_t size_bytes = Form::kLeastBytes + random_() % Form::kSpreadBytes;
       if (random_() % 2 == 0) {
         gone.push_back(pool_->allocate(size_bytes, Gfp::kernel).value());
       } else {
@@ -76,7 +94,7 @@ class Scenario {
       switch ((object.key + i) % 4) {
         case 0:  // another in its place
           EXPECT_TRUE(pool_->free(object.handle));
-          object = make(object.size_bytes - object.key % 40);
+          object = make(object.size_bytes - object.key % Form::kLess);
           break;
         case 1:
           rewrite(object);
@@ -123,16 +141,17 @@ class Scenario {
 
   std::mt19937_64 random_;
   std::uint64_t keys_ = 0;
-  std::unique_ptr<ZheapPool> pool_;
+  std::unique_ptr<Pool> pool_;
   std::vector<Object> objects_;
 };
 
-class ZheapSchedule : public ::testing::Test {
+template <class Pool>
+class MoverSchedule : public ::testing::Test {
  protected:
   // One run; the number of steps that it took. Fiber 0 moves.
   std::uint64_t run_once(FiberSchedule& fibers, unsigned users, std::uint64_t seed,
                          const std::vector<Preemption>& preemptions) {
-    Scenario scenario(*source_, seed);
+    Scenario<Pool> scenario(*source_, seed);
     const std::uint64_t steps = fibers.run(preemptions, [&](unsigned fiber) {
       if (fiber == 0) return scenario.move();
       scenario.use(fiber - 1, users);
@@ -191,6 +210,7 @@ class ZheapSchedule : public ::testing::Test {
   std::uint64_t moved_ = 0;
 };
 
+using ZheapSchedule = MoverSchedule<ZheapPool>;
 TEST_F(ZheapSchedule, AMoverAndAUserMeetAtEveryPairOfSteps) {
   explore_pairs(1, scaled(20'000));
 }
@@ -199,6 +219,17 @@ TEST_F(ZheapSchedule, AMoverAndAUserMeetAnywhere) {
 }
 TEST_F(ZheapSchedule, AMoverAndTwoUsersMeetAnywhere) {
   explore_at_random(3, 2, scaled(20'000));
+}
+
+using ZsmallocSchedule = MoverSchedule<ZsmallocPool>;
+TEST_F(ZsmallocSchedule, AMoverAndAUserMeetAtEveryPairOfSteps) {
+  explore_pairs(4, scaled(20'000));
+}
+TEST_F(ZsmallocSchedule, AMoverAndAUserMeetAnywhere) {
+  explore_at_random(5, 1, scaled(20'000));
+}
+TEST_F(ZsmallocSchedule, AMoverAndTwoUsersMeetAnywhere) {
+  explore_at_random(6, 2, scaled(20'000));
 }
 
 }  // namespace
