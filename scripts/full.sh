@@ -54,7 +54,7 @@ stage_valgrind() {
     echo "-- memcheck $kind"
     MMKIT_SCALE=${MMKIT_SCALE:-0.01} valgrind --quiet --fair-sched=yes --error-exitcode=99 --leak-check=no \
       "build/valgrind/tests/mmkit_${kind}_tests" --gtest_brief=1 \
-      --gtest_filter='-*SimPage*:*Fork*:*LivePools*'
+      --gtest_filter='-*SimPage*:*Fork*:*LivePools*:*Mapped*'
   done
 }
 

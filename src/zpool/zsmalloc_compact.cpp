@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstring>
 #include <mmkit/base/mutant.hpp>
+#include <mmkit/base/step.hpp>
 #include <mmkit/zpool/zsmalloc.hpp>
 
 #include "zpool/zsmalloc_closed.hpp"
@@ -131,6 +132,7 @@ void ZsmallocPool::move_objects(Slice& slice) noexcept {
   for (unsigned i = 0; i < slice.count; ++i) {
     Slice::Move& move = slice.move[i];
     ObjectEngine::Slot& slot = engine_.slot(move.slot);
+    detail::step();
     const std::uint64_t word = slot.load(std::memory_order_relaxed);
     const Place from(word);
     // By now it may be dead, and its slot another object's.

@@ -105,6 +105,12 @@ class Scenario {
       }
     }
   }
+  void replace_all() {
+    for (Object& object : objects_) {
+      EXPECT_TRUE(pool_->free(object.handle));
+      object = make(object.size_bytes);
+    }
+  }
   std::uint64_t moved() const { return pool_->stats().moved; }
 
  private:
@@ -148,6 +154,25 @@ class Scenario {
 template <class Pool>
 class MoverSchedule : public ::testing::Test {
  protected:
+  // At each step of a mover another replaces every object: whatever was found to be moved is somebody
+  // else's by then.
+  void explore_replacements(std::uint64_t stream, std::uint64_t scenarios) {
+    FiberSchedule fibers(2);
+    std::mt19937_64 random(test_seed(stream));
+    for (std::uint64_t done = 0; done < scenarios; ++done) {
+      const std::uint64_t seed = random();
+      std::uint64_t steps = 1;
+      for (std::uint64_t at = 1; at <= steps; ++at) {
+        Scenario<Pool> scenario(*source_, seed);
+        steps = fibers.run({{at, 1}}, [&](unsigned fiber) {
+          if (fiber == 0) return scenario.move();
+          scenario.replace_all();
+        });
+        moved_ += scenario.moved();
+        ASSERT_FALSE(HasFailure()) << "scenario " << seed << " at " << at;
+      }
+    }
+  }
   // One run; the number of steps that it took. Fiber 0 moves.
   std::uint64_t run_once(FiberSchedule& fibers, unsigned users, std::uint64_t seed,
                          const std::vector<Preemption>& preemptions) {
@@ -221,6 +246,10 @@ TEST_F(ZheapSchedule, AMoverAndTwoUsersMeetAnywhere) {
   explore_at_random(3, 2, scaled(20'000));
 }
 
+TEST_F(ZheapSchedule, AMoverMeetsOneWhoReplacesEverythingAtEachStep) {
+  explore_replacements(7, scaled(20, 2));
+}
+
 using ZsmallocSchedule = MoverSchedule<ZsmallocPool>;
 TEST_F(ZsmallocSchedule, AMoverAndAUserMeetAtEveryPairOfSteps) {
   explore_pairs(4, scaled(20'000));
@@ -230,6 +259,9 @@ TEST_F(ZsmallocSchedule, AMoverAndAUserMeetAnywhere) {
 }
 TEST_F(ZsmallocSchedule, AMoverAndTwoUsersMeetAnywhere) {
   explore_at_random(6, 2, scaled(20'000));
+}
+TEST_F(ZsmallocSchedule, AMoverMeetsOneWhoReplacesEverythingAtEachStep) {
+  explore_replacements(8, scaled(20, 2));
 }
 
 }  // namespace
