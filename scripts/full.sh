@@ -26,6 +26,7 @@ stage_presets() {
     build_preset "$name"
   done
   ctest --preset release
+  MMKIT_SCALE=${MMKIT_SCALE:-0.2} ctest --preset clang14 -L '^(unit|contract)$'
 }
 
 # Tests alone count, not the tool or what is compiled into the tests themselves. A line that only a fatal misuse reaches is

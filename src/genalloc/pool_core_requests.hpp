@@ -21,13 +21,6 @@ template <class Sync>
 typename PoolCore<Sync>::Outcome PoolCore<Sync>::ask(const Request& request, Lease& lease,
                                                      Taken* taken) noexcept {
   using Access = mmkit::detail::FitAccess;
-  if (Access::kind(request.fit) == FitKind::custom) {
-    Outcome outcome = Outcome::again;
-    for (; outcome == Outcome::again; ++lease.retries) {
-      outcome = try_take(rest(lease), request, Change::kNobody, lease, taken);
-    }
-    return outcome;
-  }
   Change change;
   change.kind = Change::Kind::ask;
   change.first_buffer = static_cast<std::uint32_t>(Access::kind(request.fit));

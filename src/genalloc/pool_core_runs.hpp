@@ -19,7 +19,8 @@ inline Result<typename PoolCore<Sync>::Taken> PoolCore<Sync>::take(std::size_t s
   Outcome outcome = Outcome::again;
   constexpr std::uint64_t kPatience =
       MMKIT_MUTATE(MMKIT_MUTANT_genpool_never_asks, Sync::kLostBeforeAsking, ~std::uint64_t{0});
-  for (; lease.retries < kPatience; ++lease.retries) {
+  const bool asks = mmkit::detail::FitAccess::kind(fit) != FitKind::custom;
+  for (; lease.retries < kPatience || !asks; ++lease.retries) {
     outcome = try_take(rest(lease), request, Change::kNobody, lease, &taken);
     if (outcome != Outcome::again) break;
   }

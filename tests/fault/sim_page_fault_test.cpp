@@ -361,7 +361,7 @@ TEST(SimPageBatch, ATrimDoesTheWorkOfThoseWhoComeMeanwhile) {
 std::atomic<bool> stopped{false}, goes_on{false};
 
 TEST(SimPageBatch, ATrimThatWaitsWhenAForkComesKeepsNobodyFromTrimmingInTheChild) {
-  if (testing::kSanitized) GTEST_SKIP() << "a sanitizer may keep signals from a thread that waits";
+  if (!testing::kHeapSurvivesForks) GTEST_SKIP() << "ThreadSanitizer keeps signals from who waits";
   const auto pages = SimPageAllocator::create(options_of(256, 16, false)).value();
   const PageRun large = pages->allocate_pages({.pages = 100}).value();
   std::vector<PageRun> runs;

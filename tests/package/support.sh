@@ -39,7 +39,7 @@ greets() {
 install_and_move() {
   local build=$1 type options=(-rlP)
   # Whole paths: sources in /mmkit are not what every include/mmkit names.
-  local where="(?<![a-z0-9_./}-])(\\Q$source_dir\\E|\\Q$1\\E|\\Q$work/first\\E)(?![a-z0-9_.-])"
+  local where="(?<![a-z0-9_.}])(\\Q$source_dir\\E|\\Q$1\\E|\\Q$work/first\\E)(?![a-z0-9_.-])"
   rm -rf "$work/first" "$work/elsewhere"
   expect "install" "$cmake" --install "$build" --prefix "$work/first/prefix"
   mkdir "$work/elsewhere"
